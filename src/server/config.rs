@@ -1,0 +1,99 @@
+//! What the server is told by the configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::tls::Certificates;
+
+/// The POP3 front.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// Login is accepted without TLS.
+    pub allow_cleartext: bool,
+    /// A new login ends the session that holds the maildrop, instead of being
+    /// refused with `[IN-USE]`.
+    pub session_takeover: bool,
+    /// How many of things there may be.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Address and port (0: any free one).
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub security: Security,
+}
+
+/// How TLS comes about on a listener.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// From the first octet, port 995 (RFC 8314 §3).
+    ImplicitTls(Arc<Certificates>),
+    /// By STLS, port 110 (RFC 2595 §4), where there is a certificate.
+    Stls(Option<Arc<Certificates>>),
+}
+
+/// Bounds of the POP3 front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address (IPv6: one /64). Loopback is exempt.
+    pub connections_per_address: usize,
+    /// Octets of messages held in memory by all sessions together.
+    pub buffered_octets: usize,
+    /// A message of up to this many octets is fetched whole before `+OK`.
+    pub buffered_message_octets: usize,
+    /// Commands in error before the connection is closed.
+    pub bad_commands: u32,
+    /// A client that reads more slowly, in octets a second, is disconnected.
+    pub slowest_reader: u64,
+    /// Times that the upstream may refuse the same user and password within
+    /// an hour, before they are refused here without asking it again.
+    pub upstream_refusals: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1000,
+            connections_per_address: 50,
+            buffered_octets: 64 * 1024 * 1024,
+            buffered_message_octets: 128 * 1024,
+            bad_commands: 20,
+            slowest_reader: 500,
+            upstream_refusals: 3,
+        }
+    }
+}
+
+/// Deadlines of the POP3 front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A TLS handshake.
+    pub handshake: Duration,
+    /// From the greeting to a login, upstream's time apart.
+    pub login: Duration,
+    /// Between commands in TRANSACTION state (RFC 1939 §3: at least 10 minutes).
+    pub idle: Duration,
+    /// For sessions to end after SIGTERM.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            login: Duration::from_secs(180),
+            idle: Duration::from_secs(600),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The seam between POP3 sessions and the mailboxes behind them.
+//!
+//! An upstream is a folder in here that implements [`Upstream`] and
+//! [`UpstreamSession`] and passes the contract test (`tests/contract.rs`) as it
+//! stands. Nothing else in popgate knows which protocol a mailbox speaks.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::maildrop::{Maildrop, MessageIndex, Outcome, Portion, Update};
+use crate::sasl::{Credentials, Mechanism};
+
+pub mod imap;
+
+/// A place where mailboxes are, as configured. Shared by all sessions; holds
+/// no connection and no secret of any account.
+#[async_trait]
+pub trait Upstream: Send + Sync {
+    /// Logs in with the client's own credentials. When it returns, the
+    /// upstream has said yes to exactly these.
+    async fn login(
+        &self,
+        credentials: Credentials,
+        client: IpAddr,
+    ) -> Result<Box<dyn UpstreamSession>, UpstreamError>;
+
+    /// Whether credentials of this mechanism can be passed on, as far as is
+    /// known by now.
+    fn accepts(&self, mechanism: Mechanism) -> bool;
+
+    /// What logs call this upstream, without credentials.
+    fn name(&self) -> &str;
+}
+
+/// One account's mailbox, logged in. Never shared between accounts.
+///
+/// A message is named by its index in the maildrop that [`snapshot`] returned;
+/// what that means upstream is the session's own affair. A session whose
+/// connection broke gets itself a new one where that is safe, or answers with
+/// an error; it never answers with another message.
+///
+/// [`snapshot`]: UpstreamSession::snapshot
+#[async_trait]
+pub trait UpstreamSession: Send {
+    /// Opens the mailbox and lists it. The listing is whole, or it is an error.
+    /// Called once, before the other methods.
+    async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError>;
+
+    /// Begins to fetch a message, or the first part of it. For
+    /// [`Portion::Top`] the upstream may send more than was asked for (the
+    /// caller cuts); it never sends less.
+    async fn retrieve(
+        &mut self,
+        message: MessageIndex,
+        portion: Portion,
+    ) -> Result<Box<dyn Body + Send + '_>, UpstreamError>;
+
+    /// Removes messages as the delete policy says and verifies that they are
+    /// gone. An error means that none is known to be gone.
+    async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError>;
+
+    /// Logs out, politely but briefly.
+    async fn close(&mut self);
+}
+
+/// A message on its way. Dropped early, it costs the upstream connection, never
+/// correctness.
+#[async_trait]
+pub trait Body: Send {
+    /// Octets that the upstream announced for what it sends now, where it did.
+    fn announced(&self) -> Option<u64>;
+
+    /// The next octets, as the upstream holds them. `None` comes only when
+    /// every octet was delivered and the upstream confirmed the command.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError>;
+}
+
+/// What went wrong upstream, by who is to blame. One table in
+/// `server::refusal` makes a POP3 response of it.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The upstream refused the credentials, and nothing suggests an outage.
+    #[error("the upstream refused the credentials")]
+    Authentication,
+    /// An outage, a timeout, a throttle: the same may succeed later.
+    #[error("{reason}")]
+    Temporary {
+        /// For the operator.
+        reason: Reason,
+        /// The upstream asked not to be tried again before this has passed.
+        retry_after: Option<Duration>,
+    },
+    /// Another session holds the mailbox, or there are too many connections.
+    #[error("{0}")]
+    InUse(Reason),
+    /// Somebody has to change a setting: here, or at the upstream.
+    #[error("{0}")]
+    Misconfigured(Reason),
+    /// This one message is no longer there.
+    #[error("the message is gone")]
+    Gone,
+    /// The upstream broke its protocol.
+    #[error("protocol error: {0}")]
+    Protocol(Reason),
+}
+
+impl UpstreamError {
+    /// A temporary failure without a time to wait.
+    pub fn temporary(reason: impl Into<Reason>) -> Self {
+        Self::Temporary { reason: reason.into(), retry_after: None }
+    }
+
+    /// A breach of the upstream's protocol.
+    pub fn protocol(reason: impl Into<Reason>) -> Self {
+        Self::Protocol(reason.into())
+    }
+}
+
+/// A reason in words, for logs and `popgate check`; never for the client.
+/// What it quotes from outside is escaped and cut to 160 characters.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    const LONGEST: usize = 160;
+
+    /// `what`, followed by text that came from outside.
+    pub fn quoting(what: &str, text: &str) -> Self {
+        let mut quoted: String = text.escape_debug().take(Self::LONGEST).collect();
+        if text.len() > Self::LONGEST {
+            quoted.push('…');
+        }
+        Self(format!("{what}: {quoted}"))
+    }
+
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
