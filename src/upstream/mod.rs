@@ -59,6 +59,10 @@ pub trait UpstreamSession: Send {
         portion: Portion,
     ) -> Result<Box<dyn Body + Send + '_>, UpstreamError>;
 
+    /// Keeps the true size of a message, in octets with CRLF line ends, learned
+    /// by delivering it whole: the upstream may only have estimated it.
+    fn learn_octets(&mut self, message: MessageIndex, octets: u64);
+
     /// Removes messages as the delete policy says and verifies that they are
     /// gone. An error means that none is known to be gone.
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError>;
@@ -77,6 +81,10 @@ pub trait Body: Send {
     /// The next octets, as the upstream holds them. `None` comes only when
     /// every octet was delivered and the upstream confirmed the command.
     async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError>;
+
+    /// The rest is not wanted. Leaves the upstream ready for the next command
+    /// where that is cheaper than a new connection.
+    async fn abandon(&mut self);
 }
 
 /// What went wrong upstream, by who is to blame. One table in

@@ -1,0 +1,159 @@
+//! Commands, built from typed tokens: nothing that came from outside can
+//! become protocol (RFC 3501 §9).
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// The longest string that is sent quoted instead of as a literal.
+const LONGEST_QUOTED: usize = 500;
+
+/// A command without its tag. Wiped when dropped: it may hold a password.
+pub(super) struct Command {
+    /// What goes out in one piece; between two pieces the server must ask for
+    /// the literal that follows.
+    pieces: Vec<Zeroizing<Vec<u8>>>,
+    literal_plus: bool,
+}
+
+/// A string that no IMAP command can carry (it holds NUL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unsendable;
+
+impl Command {
+    /// A command that begins with a keyword of ours.
+    pub fn new(keyword: &'static str) -> Self {
+        let first = Zeroizing::new(keyword.as_bytes().to_vec());
+        Self { pieces: vec![first], literal_plus: false }
+    }
+
+    /// The server takes literals without being asked (RFC 7888).
+    pub fn with_literal_plus(mut self, literal_plus: bool) -> Self {
+        self.literal_plus = literal_plus;
+        self
+    }
+
+    /// Appends a space and words of ours.
+    pub fn word(mut self, word: &'static str) -> Self {
+        self.append(b" ");
+        self.append(word.as_bytes());
+        self
+    }
+
+    /// Appends a space and a UID set, which is digits, commas and colons by
+    /// construction.
+    pub fn set(mut self, set: &super::uid_set::UidSet) -> Self {
+        self.append(b" ");
+        self.append(set.to_string().as_bytes());
+        self
+    }
+
+    /// Appends a space and a range of message sequence numbers.
+    pub fn messages(mut self, first: u32, last: u32) -> Self {
+        self.append(format!(" {first}:{last}").as_bytes());
+        self
+    }
+
+    /// Appends a space and base64.
+    pub fn base64(mut self, octets: &[u8]) -> Self {
+        self.append(b" ");
+        self.append(base64(octets).as_bytes());
+        self
+    }
+
+    /// Appends `(UID BODY.PEEK[section]<first.octets>)`.
+    pub fn peek(mut self, section: &'static str, part: Option<(u64, u64)>) -> Self {
+        let part = part.map_or(String::new(), |(first, octets)| format!("<{first}.{octets}>"));
+        self.append(format!(" (UID BODY.PEEK[{section}]{part})").as_bytes());
+        self
+    }
+
+    /// Appends `("name" "popgate" "x-originating-ip" "address")`.
+    pub fn identity(mut self, client: std::net::IpAddr) -> Self {
+        let pairs = format!(" (\"name\" \"popgate\" \"x-originating-ip\" \"{client}\")");
+        self.append(pairs.as_bytes());
+        self
+    }
+
+    /// Appends a space and a string: quoted where that can hold it, else as a
+    /// literal (RFC 3501 §4.3).
+    pub fn string(mut self, text: &[u8]) -> Result<Self, Unsendable> {
+        if text.contains(&0) {
+            return Err(Unsendable);
+        }
+        self.append(b" ");
+        if text.len() <= LONGEST_QUOTED && text.iter().all(|octet| (0x20..0x7f).contains(octet)) {
+            self.append(b"\"");
+            for octet in text {
+                if matches!(octet, b'"' | b'\\') {
+                    self.append(b"\\");
+                }
+                self.append(std::slice::from_ref(octet));
+            }
+            self.append(b"\"");
+        } else {
+            let plus = if self.literal_plus { "+" } else { "" };
+            self.append(format!("{{{}{plus}}}\r\n", text.len()).as_bytes());
+            if !self.literal_plus {
+                self.pieces.push(Zeroizing::new(Vec::new()));
+            }
+            self.append(text);
+        }
+        Ok(self)
+    }
+
+    fn append(&mut self, octets: &[u8]) {
+        if let Some(last) = self.pieces.last_mut() {
+            if last.capacity() - last.len() < octets.len() {
+                // Grow by hand, so that what is left behind is wiped.
+                let mut grown = Vec::with_capacity((last.len() + octets.len()) * 2);
+                grown.extend_from_slice(last);
+                last.zeroize();
+                **last = grown;
+            }
+            last.extend_from_slice(octets);
+        }
+    }
+
+    /// The pieces to send, each behind the server's leave to go on.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| piece.as_slice())
+    }
+}
+
+/// Base64 with padding (RFC 4648 §4), wiped when dropped.
+pub(super) fn base64(octets: &[u8]) -> Zeroizing<String> {
+    use base64::Engine as _;
+    Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(command: Command) -> Vec<String> {
+        command.pieces().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+    }
+
+    #[test]
+    fn strings_are_quoted_where_that_can_hold_them() {
+        let login = Command::new("LOGIN").string(b"al ice").unwrap().string(b"a\"b\\c").unwrap();
+        assert_eq!(text(login), [r#"LOGIN "al ice" "a\"b\\c""#]);
+    }
+
+    #[test]
+    fn other_strings_are_literals_that_the_server_must_ask_for() {
+        let login = Command::new("LOGIN").string("ä".as_bytes()).unwrap().string(b"x\r\ny").unwrap();
+        assert_eq!(text(login), ["LOGIN {2}\r\n", "ä {4}\r\n", "x\r\ny"]);
+    }
+
+    #[test]
+    fn literal_plus_needs_no_leave() {
+        let login = Command::new("LOGIN").with_literal_plus(true);
+        let login = login.string("ä".as_bytes()).unwrap().string(b"b").unwrap();
+        assert_eq!(text(login), ["LOGIN {2+}\r\nä \"b\""]);
+    }
+
+    #[test]
+    fn nul_cannot_be_sent() {
+        assert!(Command::new("LOGIN").string(b"a\0b").is_err());
+    }
+}

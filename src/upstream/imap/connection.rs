@@ -1,0 +1,380 @@
+//! One IMAP connection: sends commands, hears responses. A command ends only
+//! on its own tag; everything else that can happen is an error, and behind an
+//! error that is not a plain NO the connection is not used again.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_imap::imap_proto::{MailboxDatum, NameAttribute, RequestId, Response};
+use async_imap::types::ResponseData;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::command::Command;
+use super::config::{Limits, Timeouts};
+use super::fetch::{BodyStart, Row};
+use super::framing::{Data, WireError};
+use super::status::{Code, Kind, Status, capability_names};
+use super::tap::Tap;
+use super::transport::Stream;
+use crate::upstream::{Reason, UpstreamError};
+
+/// A connection whose responses async-imap decodes.
+pub(super) struct Connection {
+    decoder: async_imap::Client<Tap<Stream>>,
+    timeouts: Timeouts,
+    last_tag: u32,
+    /// Sent and not yet answered.
+    outstanding: Vec<Tag>,
+    /// Answered before anybody waited for it.
+    answered: Vec<(Tag, Status)>,
+    health: Health,
+}
+
+/// Whether a connection can carry another command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Usable,
+    /// The other side is silent, or makes no sense.
+    Broken,
+    /// The other side has gone.
+    Lost,
+}
+
+/// Names a command that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag(u32);
+
+/// What the server said, one thing at a time.
+#[derive(Debug)]
+pub(super) enum Event {
+    Row(Row),
+    BodyStart(BodyStart),
+    Chunk(bytes::Bytes),
+    BodyEnd,
+    Found(Vec<std::ops::RangeInclusive<u32>>),
+    Exists(u32),
+    Expunge(u32),
+    Capability(Vec<String>),
+    List(Listed),
+    /// An untagged OK, NO, BAD or PREAUTH.
+    Untagged(Status),
+    /// The server waits for a literal or a SASL response; its text.
+    Continue(String),
+    /// A command has ended.
+    Done(Tag, Status),
+}
+
+/// A mailbox in a LIST response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub name: String,
+    pub delimiter: Option<String>,
+    pub is_trash: bool,
+    pub is_selectable: bool,
+}
+
+impl Connection {
+    pub fn new(stream: Stream, limits: Limits, timeouts: Timeouts) -> Self {
+        Self {
+            decoder: async_imap::Client::new(Tap::new(stream, limits)),
+            timeouts,
+            last_tag: 0,
+            outstanding: Vec::new(),
+            answered: Vec::new(),
+            health: Health::Usable,
+        }
+    }
+
+    /// Whether the other side has gone, as opposed to silent or incoherent:
+    /// then a new connection may do at once what this one cannot.
+    pub fn is_lost(&self) -> bool {
+        self.health == Health::Lost
+    }
+
+    /// Whether nothing went wrong so far.
+    pub fn is_usable(&self) -> bool {
+        self.health == Health::Usable
+    }
+
+    /// The stream below, for STARTTLS. Fails where octets came behind the
+    /// server's leave to begin: they are an injection (RFC 9051 §11.1).
+    pub fn into_stream(mut self) -> Result<Stream, UpstreamError> {
+        if self.decoder.get_mut().has_leftovers() {
+            return Err(UpstreamError::protocol("cleartext behind STARTTLS"));
+        }
+        Ok(self.decoder.into_inner().into_inner())
+    }
+
+    /// When a command that is sent now must have ended.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeouts.command
+    }
+
+    /// Sends a command. Where it holds literals that the server must ask for,
+    /// waits for it to do so; refused there, the command has ended already.
+    pub async fn send(&mut self, command: Command) -> Result<Tag, UpstreamError> {
+        self.last_tag = self.last_tag.wrapping_add(1);
+        let tag = Tag(self.last_tag);
+        let deadline = self.deadline();
+        self.outstanding.push(tag);
+        self.decoder.get_mut().queue(tag.to_string().as_bytes());
+        self.decoder.get_mut().queue(b" ");
+        let mut pieces = command.pieces().peekable();
+        while let Some(piece) = pieces.next() {
+            self.decoder.get_mut().queue(piece);
+            if pieces.peek().is_none() {
+                self.decoder.get_mut().queue(b"\r\n");
+                break;
+            }
+            self.flush(deadline).await?;
+            loop {
+                match self.event(deadline).await? {
+                    Event::Continue(_) => break,
+                    Event::Done(other, status) if other == tag => {
+                        self.answered.push((tag, status));
+                        return Ok(tag);
+                    }
+                    Event::Done(other, status) => self.answered.push((other, status)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(tag)
+    }
+
+    /// Sends a SASL response (RFC 3501 §6.2.2).
+    pub async fn send_line(&mut self, line: &[u8], deadline: Instant) -> Result<(), UpstreamError> {
+        self.decoder.get_mut().queue(line);
+        self.decoder.get_mut().queue(b"\r\n");
+        self.flush(deadline).await
+    }
+
+    /// Waits until the command `tag` has ended, and shows `hear` all that the
+    /// server says meanwhile.
+    pub async fn wait(
+        &mut self,
+        tag: Tag,
+        deadline: Instant,
+        mut hear: impl FnMut(Event) -> Result<(), UpstreamError>,
+    ) -> Result<Status, UpstreamError> {
+        loop {
+            if let Some(place) = self.answered.iter().position(|(other, _)| *other == tag) {
+                return Ok(self.answered.swap_remove(place).1);
+            }
+            match self.event(deadline).await? {
+                Event::Done(other, status) => self.answered.push((other, status)),
+                // Nobody is waiting with a literal.
+                Event::Continue(_) => {
+                    return Err(UpstreamError::protocol("a continuation nobody waits for"));
+                }
+                other => hear(other)?,
+            }
+        }
+    }
+
+    /// Sends a command and waits for its end.
+    pub async fn run(
+        &mut self,
+        command: Command,
+        hear: impl FnMut(Event) -> Result<(), UpstreamError>,
+    ) -> Result<Status, UpstreamError> {
+        let deadline = self.deadline();
+        let tag = self.send(command).await?;
+        self.wait(tag, deadline, hear).await
+    }
+
+    /// What the server says next, at the latest by `deadline` and without a
+    /// longer silence than is allowed. BYE is an error: nothing follows it.
+    pub async fn event(&mut self, deadline: Instant) -> Result<Event, UpstreamError> {
+        if let Some(data) = self.decoder.get_mut().pop() {
+            return Ok(Event::from(data));
+        }
+        self.flush(deadline).await?;
+        let patience = deadline.min(Instant::now() + self.timeouts.silence);
+        loop {
+            let Ok(heard) = timeout_at(patience, self.hear()).await else {
+                self.health = Health::Broken;
+                return Err(UpstreamError::temporary("no answer in time"));
+            };
+            match heard {
+                Ok(Heard::Data(data)) => return Ok(Event::from(data)),
+                Ok(Heard::Response(response)) => {
+                    if let Some(event) = self.event_of(response.parsed())? {
+                        return Ok(event);
+                    }
+                }
+                Ok(Heard::End) => {
+                    self.health = Health::Lost;
+                    return Err(UpstreamError::temporary("the upstream closed the connection"));
+                }
+                Err(error) => return Err(self.fail(&error)),
+            }
+        }
+    }
+
+    /// The connection failed. The decoder's own errors quote what it read,
+    /// which may be mail: they are not passed on.
+    fn fail(&mut self, error: &io::Error) -> UpstreamError {
+        self.health = Health::Broken;
+        if let Some(wire) = error.get_ref().and_then(|inner| inner.downcast_ref::<WireError>()) {
+            return UpstreamError::protocol(wire.to_string().as_str());
+        }
+        match error.kind() {
+            io::ErrorKind::Other | io::ErrorKind::InvalidData => {
+                UpstreamError::protocol("a response that cannot be read")
+            }
+            kind => {
+                self.health = Health::Lost;
+                UpstreamError::temporary(Reason::quoting("connection lost", &kind.to_string()))
+            }
+        }
+    }
+
+    /// Says LOGOUT and waits a moment for the server to close.
+    pub async fn logout(mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        if self.send(Command::new("LOGOUT")).await.is_ok() {
+            // Ends by BYE, which is an error here, or by the deadline.
+            while self.event(deadline).await.is_ok() {}
+        }
+    }
+
+    async fn flush(&mut self, deadline: Instant) -> Result<(), UpstreamError> {
+        let deadline = deadline.min(Instant::now() + self.timeouts.silence);
+        match timeout_at(deadline, self.decoder.get_mut().flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.fail(&error)),
+            Err(_) => {
+                self.health = Health::Broken;
+                Err(UpstreamError::temporary("the upstream does not read"))
+            }
+        }
+    }
+
+    /// The next data or response. Cancel-safe: what was read stays in the tap
+    /// or in the decoder's buffer.
+    async fn hear(&mut self) -> io::Result<Heard> {
+        let decoder = &mut self.decoder;
+        poll_fn(|cx| {
+            if let Some(data) = decoder.get_mut().pop() {
+                return Poll::Ready(Ok(Heard::Data(data)));
+            }
+            let response = pin!(decoder.read_response()).poll(cx);
+            match response {
+                Poll::Ready(Ok(Some(response))) => {
+                    decoder.get_mut().decoded();
+                    Poll::Ready(Ok(Heard::Response(response)))
+                }
+                Poll::Ready(Ok(None)) => Poll::Ready(Ok(Heard::End)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => match decoder.get_mut().pop() {
+                    Some(data) => Poll::Ready(Ok(Heard::Data(data))),
+                    None => Poll::Pending,
+                },
+            }
+        })
+        .await
+    }
+
+    fn event_of(&mut self, response: &Response<'_>) -> Result<Option<Event>, UpstreamError> {
+        Ok(Some(match response {
+            Response::Done { tag, status, outcome } => {
+                let status = Status::new(status, outcome);
+                Event::Done(self.answer_to(tag)?, status)
+            }
+            Response::Data { status, outcome } => {
+                let status = Status::new(status, outcome);
+                match status.kind {
+                    Kind::Bye => {
+                        self.health = Health::Lost;
+                        return Err(status.refusal("BYE"));
+                    }
+                    _ => Event::Untagged(status),
+                }
+            }
+            Response::Continue(outcome) => {
+                Event::Continue(outcome.information.as_deref().unwrap_or_default().to_owned())
+            }
+            Response::Capabilities(names) => Event::Capability(capability_names(names)),
+            Response::Expunge(seq) => Event::Expunge(*seq),
+            Response::MailboxData(MailboxDatum::Exists(exists)) => Event::Exists(*exists),
+            Response::MailboxData(MailboxDatum::List(list)) => {
+                let has = |attribute: &NameAttribute<'_>| list.name_attributes.contains(attribute);
+                let is_extension = |other: &NameAttribute<'_>, name: &str| {
+                    matches!(other, NameAttribute::Extension(n) if n.eq_ignore_ascii_case(name))
+                };
+                let nonexistent =
+                    list.name_attributes.iter().any(|it| is_extension(it, "\\NonExistent"));
+                Event::List(Listed {
+                    name: unescape(&list.name),
+                    delimiter: list.delimiter.as_deref().map(unescape),
+                    is_trash: has(&NameAttribute::Trash),
+                    is_selectable: !has(&NameAttribute::NoSelect) && !nonexistent,
+                })
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The command that a tagged response ends. A tag that nobody is waiting
+    /// for is no answer to anything.
+    fn answer_to(&mut self, tag: &RequestId) -> Result<Tag, UpstreamError> {
+        let place = self.outstanding.iter().position(|sent| sent.to_string() == tag.0);
+        match place {
+            Some(place) => Ok(self.outstanding.remove(place)),
+            None => {
+                self.health = Health::Broken;
+                Err(UpstreamError::protocol("an answer to no command of ours"))
+            }
+        }
+    }
+}
+
+/// What a read brought.
+enum Heard {
+    Data(Data),
+    Response(ResponseData),
+    End,
+}
+
+impl From<Data> for Event {
+    fn from(data: Data) -> Self {
+        match data {
+            Data::Row(row) => Self::Row(row),
+            Data::BodyStart(start) => Self::BodyStart(start),
+            Data::Chunk(octets) => Self::Chunk(octets),
+            Data::BodyEnd => Self::BodyEnd,
+            Data::Found(found) => Self::Found(found),
+        }
+    }
+}
+
+impl std::fmt::Display for Tag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "P{}", self.0)
+    }
+}
+
+/// The decoder leaves the escapes of quoted strings in.
+fn unescape(quoted: &str) -> String {
+    let mut text = String::with_capacity(quoted.len());
+    let mut octets = quoted.chars();
+    while let Some(octet) = octets.next() {
+        text.push(if octet == '\\' { octets.next().unwrap_or(octet) } else { octet });
+    }
+    text
+}
+
+/// The UIDVALIDITY that an event announces, if it does.
+pub(super) fn uid_validity(event: &Event) -> Option<u32> {
+    match event {
+        Event::Untagged(Status { code: Some(Code::UidValidity(uid_validity)), .. }) => {
+            Some(*uid_validity)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,283 @@
+//! From a TCP connection to a logged-in one (RFC 3501 §6.1, §6.2).
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::command::{Command, base64};
+use super::config::{Config, Security};
+use super::connection::{Connection, Event, Tag};
+use super::status::{Code, Kind, Status};
+use super::transport;
+use crate::sasl::{self, Credentials, Mechanism};
+use crate::upstream::{Reason, UpstreamError};
+
+/// What the server says it can do, in upper case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Capabilities(HashSet<String>);
+
+impl Capabilities {
+    fn new(names: &[String]) -> Self {
+        Self(names.iter().map(|name| name.to_ascii_uppercase()).collect())
+    }
+
+    /// Whether the capability of this name (upper case) was announced.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    /// Whether literals need not be asked for, at the size that popgate sends
+    /// them (RFC 7888).
+    pub fn literal_plus(&self) -> bool {
+        self.has("LITERAL+") || self.has("LITERAL-")
+    }
+
+    /// The number behind `NAME=`, as in `MESSAGELIMIT=1000` (RFC 9738).
+    pub fn number(&self, name: &str) -> Option<u32> {
+        self.0.iter().find_map(|it| it.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    }
+
+    /// In alphabetical order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn sasl(&self, mechanism: Mechanism) -> bool {
+        self.0.contains(&format!("AUTH={}", mechanism.name()))
+    }
+}
+
+/// A connection that has said its greeting, and under TLS where that is asked
+/// for, but is not logged in.
+pub(super) struct Greeted {
+    pub connection: Connection,
+    pub capabilities: Capabilities,
+    /// The greeting's words.
+    pub greeting: String,
+}
+
+impl Greeted {
+    /// Connects, secures the connection and hears the greeting, all within the
+    /// configured time. No credential is needed and none is sent.
+    pub async fn connect(config: &Config) -> Result<Self, UpstreamError> {
+        let deadline = Instant::now() + config.timeouts.connect;
+        let connected = timeout_at(deadline, Self::connect_by(config, deadline)).await;
+        connected.map_err(|_| UpstreamError::temporary("no connection in time"))?
+    }
+
+    async fn connect_by(config: &Config, deadline: Instant) -> Result<Self, UpstreamError> {
+        let tcp = transport::tcp(&config.host, config.port).await?;
+        let stream = match config.security {
+            Security::ImplicitTls => transport::tls(tcp, &config.host, &config.tls).await?,
+            Security::StartTls | Security::Cleartext => transport::Stream::Left(tcp),
+        };
+        let mut connection = Connection::new(stream, config.limits, config.timeouts);
+        let greeting = greeting(&mut connection, deadline).await?;
+        let told = capability_code(&greeting);
+        let mut greeted =
+            Self { connection, capabilities: Capabilities::default(), greeting: greeting.text };
+        if config.security == Security::StartTls {
+            return greeted.start_tls(config, told).await;
+        }
+        greeted.capabilities = match told {
+            Some(told) => told,
+            None => greeted.ask_capabilities().await?,
+        };
+        Ok(greeted)
+    }
+
+    /// STARTTLS. What was said in cleartext before it is forgotten.
+    async fn start_tls(
+        mut self,
+        config: &Config,
+        told: Option<Capabilities>,
+    ) -> Result<Self, UpstreamError> {
+        let told = match told {
+            Some(told) => told,
+            None => self.ask_capabilities().await?,
+        };
+        if !told.has("STARTTLS") {
+            let reason = "the upstream does not offer STARTTLS";
+            return Err(UpstreamError::Misconfigured(reason.into()));
+        }
+        let answer = self.connection.run(Command::new("STARTTLS"), |_| Ok(())).await?;
+        answer.ok_or_error("STARTTLS")?;
+        let transport::Stream::Left(tcp) = self.connection.into_stream()? else {
+            return Err(UpstreamError::protocol("STARTTLS under TLS"));
+        };
+        let stream = transport::tls(tcp, &config.host, &config.tls).await?;
+        let mut secured = Self {
+            connection: Connection::new(stream, config.limits, config.timeouts),
+            capabilities: Capabilities::default(),
+            greeting: self.greeting,
+        };
+        secured.capabilities = secured.ask_capabilities().await?;
+        Ok(secured)
+    }
+
+    async fn ask_capabilities(&mut self) -> Result<Capabilities, UpstreamError> {
+        capabilities(&mut self.connection).await
+    }
+
+    /// Logs in. `Authentication` comes out only where the upstream said NO to
+    /// these credentials.
+    pub async fn login(
+        mut self,
+        credentials: &Credentials,
+        config: &Config,
+    ) -> Result<(Connection, Capabilities), UpstreamError> {
+        let before = &self.capabilities;
+        let mechanism = match credentials {
+            Credentials::Password { .. } if before.sasl(Mechanism::Plain) => Some(Mechanism::Plain),
+            Credentials::Password { authorize_as: None, .. } if !before.has("LOGINDISABLED") => None,
+            Credentials::Password { .. } => {
+                let reason = "the upstream offers no login by password that popgate can use";
+                return Err(UpstreamError::Misconfigured(reason.into()));
+            }
+            Credentials::Bearer { .. } if before.sasl(Mechanism::OAuthBearer) => {
+                Some(Mechanism::OAuthBearer)
+            }
+            Credentials::Bearer { .. } if before.sasl(Mechanism::XOauth2) => {
+                Some(Mechanism::XOauth2)
+            }
+            Credentials::Bearer { .. } => {
+                let reason = "the upstream offers neither XOAUTH2 nor OAUTHBEARER";
+                return Err(UpstreamError::Misconfigured(reason.into()));
+            }
+        };
+        let mut told = None;
+        let answer = match mechanism {
+            Some(mechanism) => self.authenticate(mechanism, credentials, config, &mut told).await?,
+            None => self.plain_login(credentials, &mut told).await?,
+        };
+        if answer.kind != Kind::Ok {
+            return Err(answer.login_refusal());
+        }
+        let capabilities = match capability_code(&answer).or(told) {
+            Some(capabilities) => capabilities,
+            None => self.ask_capabilities().await?,
+        };
+        Ok((self.connection, capabilities))
+    }
+
+    /// LOGIN (RFC 3501 §6.2.3).
+    async fn plain_login(
+        &mut self,
+        credentials: &Credentials,
+        told: &mut Option<Capabilities>,
+    ) -> Result<Status, UpstreamError> {
+        let Credentials::Password { user, password, .. } = credentials else {
+            return Err(UpstreamError::Authentication);
+        };
+        let command = Command::new("LOGIN")
+            .with_literal_plus(self.capabilities.literal_plus())
+            .string(user.as_bytes())
+            .and_then(|command| command.string(password.reveal().as_bytes()))
+            .map_err(|_| UpstreamError::Authentication)?;
+        let hear = |event| hear_capabilities(event, told);
+        self.connection.run(command, hear).await
+    }
+
+    /// AUTHENTICATE (RFC 3501 §6.2.2, RFC 4959).
+    async fn authenticate(
+        &mut self,
+        mechanism: Mechanism,
+        credentials: &Credentials,
+        config: &Config,
+        told: &mut Option<Capabilities>,
+    ) -> Result<Status, UpstreamError> {
+        let response =
+            sasl::initial_response(mechanism, credentials, &config.host, config.port)
+                .ok_or(UpstreamError::Authentication)?;
+        let command = Command::new("AUTHENTICATE").word(mechanism.name());
+        let deadline = self.connection.deadline();
+        let (tag, mut unsent) = if self.capabilities.has("SASL-IR") {
+            (self.connection.send(command.base64(&response)).await?, None)
+        } else {
+            (self.connection.send(command).await?, Some(response))
+        };
+        let mut challenges = 0;
+        loop {
+            match self.connection.event(deadline).await? {
+                Event::Done(other, status) if other == tag => return Ok(status),
+                Event::Continue(_) => {
+                    challenges += 1;
+                    if challenges > 3 {
+                        return Err(UpstreamError::protocol("challenges without end"));
+                    }
+                    let line: Zeroizing<String> = match unsent.take() {
+                        Some(response) => base64(&response),
+                        // PLAIN knows no second challenge: cancel.
+                        None if mechanism == Mechanism::Plain => Zeroizing::new("*".to_owned()),
+                        // A failure, told as a challenge: its text may hold
+                        // what is secret and is not looked at.
+                        None => base64(sasl::answer_to_failure(mechanism)),
+                    };
+                    self.connection.send_line(line.as_bytes(), deadline).await?;
+                }
+                other => hear_capabilities(other, told)?,
+            }
+        }
+    }
+}
+
+/// Tells an upstream that trusts us who the client is (RFC 2971); sent ahead,
+/// its answer is not waited for here.
+pub(super) async fn send_identity(
+    connection: &mut Connection,
+    capabilities: &Capabilities,
+    config: &Config,
+    client: IpAddr,
+) -> Result<Option<Tag>, UpstreamError> {
+    if !config.send_client_address || !capabilities.has("ID") {
+        return Ok(None);
+    }
+    let command = Command::new("ID").identity(client);
+    Ok(Some(connection.send(command).await?))
+}
+
+/// The greeting (RFC 3501 §7.1). PREAUTH is refused: nobody has shown a
+/// password, and no mailbox could be told to be this client's.
+async fn greeting(connection: &mut Connection, deadline: Instant) -> Result<Status, UpstreamError> {
+    match connection.event(deadline).await? {
+        Event::Untagged(status) => match status.kind {
+            Kind::Ok => Ok(status),
+            Kind::PreAuth => Err(UpstreamError::protocol("PREAUTH instead of a greeting")),
+            _ => Err(status.refusal("greeting")),
+        },
+        _ => Err(UpstreamError::protocol("no greeting")),
+    }
+}
+
+/// CAPABILITY (RFC 3501 §6.1.1).
+async fn capabilities(connection: &mut Connection) -> Result<Capabilities, UpstreamError> {
+    let mut told = None;
+    let hear = |event| hear_capabilities(event, &mut told);
+    let answer = connection.run(Command::new("CAPABILITY"), hear).await?;
+    answer.ok_or_error("CAPABILITY")?;
+    told.ok_or_else(|| UpstreamError::Protocol(Reason::from("CAPABILITY without an answer")))
+}
+
+fn hear_capabilities(event: Event, told: &mut Option<Capabilities>) -> Result<(), UpstreamError> {
+    match event {
+        Event::Capability(names) => *told = Some(Capabilities::new(&names)),
+        Event::Untagged(status) => {
+            if let Some(capabilities) = capability_code(&status) {
+                *told = Some(capabilities);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn capability_code(status: &Status) -> Option<Capabilities> {
+    match &status.code {
+        Some(Code::Capability(names)) => Some(Capabilities::new(names)),
+        _ => None,
+    }
+}

@@ -1,0 +1,321 @@
+//! Opening the mailbox: LIST, SELECT, and the one listing of what is in it.
+
+use std::collections::HashSet;
+
+use super::command::Command;
+use super::config::Config;
+use super::connection::{Connection, Event, Listed, uid_validity};
+use super::listing::{Entry, Listing};
+use super::login::Capabilities;
+use super::status::{Code, Kind, Status};
+use crate::maildrop::DeletePolicy;
+use crate::upstream::UpstreamError;
+
+/// How marked messages leave the mailbox, as far as this upstream can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// `UID MOVE` to this mailbox (RFC 6851).
+    Move(String),
+    /// `UID COPY` to this mailbox, then as for `Expunge`.
+    CopyThenExpunge(String),
+    /// `UID STORE +FLAGS (\Deleted)`, then `UID EXPUNGE` (RFC 4315).
+    Expunge,
+    /// Not at all; the mailbox is opened by EXAMINE.
+    Never,
+}
+
+/// What SELECT or EXAMINE told (RFC 3501 §6.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Selected {
+    pub exists: u32,
+    pub uid_validity: u32,
+}
+
+/// A mailbox with its listing.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub selected: Selected,
+    pub removal: Removal,
+    /// The visible messages, by ascending UID.
+    pub entries: Vec<Entry>,
+    /// Of these, the ones that carry `\Deleted` all the same, because an
+    /// update of ours did not come to its end.
+    pub marked: Vec<u32>,
+}
+
+/// Names of a Trash where the server does not say which mailbox it is.
+const TRASH_NAMES: [&str; 3] = ["Trash", "Deleted Messages", "Deleted Items"];
+
+/// SELECT, or EXAMINE where nothing can be written.
+pub(super) async fn select(
+    connection: &mut Connection,
+    writes: bool,
+) -> Result<Selected, UpstreamError> {
+    let mut told = Told::default();
+    let answer = connection.run(select_command(writes), |event| told.hear(event)).await?;
+    told.selected(answer, writes)
+}
+
+fn select_command(writes: bool) -> Command {
+    Command::new(if writes { "SELECT" } else { "EXAMINE" }).word("INBOX")
+}
+
+/// What is said while SELECT and LIST are under way. A server may answer the
+/// two in either order.
+#[derive(Debug, Default)]
+struct Told {
+    exists: Option<u32>,
+    uid_validity: Option<u32>,
+    listed: Vec<Listed>,
+}
+
+impl Told {
+    fn hear(&mut self, event: Event) -> Result<(), UpstreamError> {
+        self.uid_validity = uid_validity(&event).or(self.uid_validity);
+        match event {
+            Event::Exists(now) => self.exists = Some(now),
+            Event::Expunge(_) => self.exists = self.exists.and_then(|now| now.checked_sub(1)),
+            Event::List(mailbox) => self.listed.push(mailbox),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn selected(&self, answer: Status, writes: bool) -> Result<Selected, UpstreamError> {
+        let answer = answer.ok_or_error("SELECT")?;
+        if writes && answer.code == Some(Code::ReadOnly) {
+            let reason = "the mailbox is read-only, and the delete policy needs to write";
+            return Err(UpstreamError::Misconfigured(reason.into()));
+        }
+        match (self.exists, self.uid_validity) {
+            (Some(exists), Some(uid_validity)) if uid_validity != 0 => {
+                Ok(Selected { exists, uid_validity })
+            }
+            _ => Err(UpstreamError::protocol("SELECT without EXISTS or UIDVALIDITY")),
+        }
+    }
+}
+
+/// Opens INBOX and lists it, in a constant number of round trips. `unfinished`
+/// tells which messages stay visible although they carry `\Deleted`.
+pub(super) async fn open(
+    connection: &mut Connection,
+    capabilities: &Capabilities,
+    config: &Config,
+    unfinished: impl FnOnce(u32) -> HashSet<u32>,
+) -> Result<Opened, UpstreamError> {
+    let writes = config.delete.writes();
+    let deadline = connection.deadline();
+    // LIST and SELECT do not depend on each other: one round trip for both.
+    let mut lists = Vec::new();
+    if matches!(config.delete, DeletePolicy::Trash | DeletePolicy::TrashIfThere) {
+        for command in list_commands(capabilities) {
+            lists.push(connection.send(command).await?);
+        }
+    }
+    let select = connection.send(select_command(writes)).await?;
+    let mut told = Told::default();
+    for tag in lists {
+        let answer = connection.wait(tag, deadline, |event| told.hear(event)).await?;
+        answer.ok_or_error("LIST")?;
+    }
+    let answer = connection.wait(select, deadline, |event| told.hear(event)).await?;
+    let selected = told.selected(answer, writes)?;
+    let removal = removal(config.delete, &told.listed, capabilities)?;
+    if selected.exists == 0 {
+        // FETCH 1:* would be refused by some (Cyrus).
+        return Ok(Opened { selected, removal, entries: Vec::new(), marked: Vec::new() });
+    }
+    if selected.exists > config.limits.messages {
+        return Err(UpstreamError::Misconfigured("the mailbox has too many messages".into()));
+    }
+    let (mut entries, deleted) = list(connection, capabilities, selected).await?;
+    let unfinished = unfinished(selected.uid_validity);
+    let mut marked = Vec::new();
+    entries.retain(|entry| {
+        if !deleted.contains(entry.uid) {
+            return true;
+        }
+        let ours = unfinished.contains(&entry.uid);
+        if ours {
+            marked.push(entry.uid);
+        }
+        ours
+    });
+    Ok(Opened { selected, removal, entries, marked })
+}
+
+/// Commands whose answers name the Trash, if there is one: by special use
+/// (RFC 6154) and by name. The patterns keep the answers short where there are
+/// thousands of folders.
+fn list_commands(capabilities: &Capabilities) -> Vec<Command> {
+    let mut commands = Vec::new();
+    if capabilities.has("SPECIAL-USE") {
+        commands.push(Command::new("LIST (SPECIAL-USE) \"\" \"*\""));
+    }
+    for pattern in ["\"*Trash\"", "\"*Deleted Messages\"", "\"*Deleted Items\""] {
+        commands.push(Command::new("LIST \"\"").word(pattern));
+    }
+    commands
+}
+
+/// The Trash among the listed mailboxes.
+fn trash(listed: &[Listed]) -> Option<&Listed> {
+    let usable = || listed.iter().filter(|it| it.is_selectable && !it.name.is_empty());
+    let named = |name: &str| usable().find(|it| leaf(it).is_some_and(|leaf| leaf == name));
+    usable().find(|it| it.is_trash).or_else(|| TRASH_NAMES.iter().find_map(|name| named(name)))
+}
+
+/// The name of a mailbox on the top level, or directly below INBOX or Gmail's
+/// own folder.
+fn leaf(mailbox: &Listed) -> Option<&str> {
+    let Some(delimiter) = mailbox.delimiter.as_deref().filter(|it| !it.is_empty()) else {
+        return Some(&mailbox.name);
+    };
+    match mailbox.name.split_once(delimiter) {
+        None => Some(&mailbox.name),
+        Some((parent, leaf)) => {
+            let expected = ["INBOX", "[Gmail]", "[Google Mail]"];
+            let known = expected.iter().any(|it| it.eq_ignore_ascii_case(parent));
+            (known && !leaf.contains(delimiter)).then_some(leaf)
+        }
+    }
+}
+
+/// How the policy is carried out here. What cannot be done is refused now, at
+/// login, not at QUIT.
+fn removal(
+    policy: DeletePolicy,
+    listed: &[Listed],
+    capabilities: &Capabilities,
+) -> Result<Removal, UpstreamError> {
+    let uidplus = capabilities.has("UIDPLUS") || capabilities.has("IMAP4REV2");
+    let moves = capabilities.has("MOVE") || capabilities.has("IMAP4REV2");
+    let refuse = |reason: &str| Err(UpstreamError::Misconfigured(reason.into()));
+    match (policy, trash(listed)) {
+        (DeletePolicy::Refuse, _) => Ok(Removal::Never),
+        (DeletePolicy::Trash | DeletePolicy::TrashIfThere, Some(trash)) if moves => {
+            Ok(Removal::Move(trash.name.clone()))
+        }
+        (DeletePolicy::Trash | DeletePolicy::TrashIfThere, Some(trash)) if uidplus => {
+            Ok(Removal::CopyThenExpunge(trash.name.clone()))
+        }
+        (DeletePolicy::Trash, None) => {
+            refuse("delete = \"trash\", but the upstream shows no Trash")
+        }
+        (DeletePolicy::Expunge | DeletePolicy::TrashIfThere, _) if uidplus => Ok(Removal::Expunge),
+        _ => refuse(
+            "the upstream can neither move messages nor remove chosen ones \
+             (no MOVE, no UIDPLUS): only delete = \"refuse\" is possible",
+        ),
+    }
+}
+
+/// UIDs that carry `\Deleted`, in ranges.
+#[derive(Debug, Default)]
+struct DeletedUids(Vec<std::ops::RangeInclusive<u32>>);
+
+impl DeletedUids {
+    fn contains(&self, uid: u32) -> bool {
+        let behind = self.0.partition_point(|range| *range.start() <= uid);
+        behind > 0 && self.0.get(behind - 1).is_some_and(|range| range.contains(&uid))
+    }
+}
+
+/// The one listing, and beside it the search for messages that are hidden.
+async fn list(
+    connection: &mut Connection,
+    capabilities: &Capabilities,
+    selected: Selected,
+) -> Result<(Vec<Entry>, DeletedUids), UpstreamError> {
+    let deadline = connection.deadline();
+    let mut listing = Listing::new(selected.exists);
+    let mut deleted = Vec::new();
+    let mut hear = |event: Event| {
+        if uid_validity(&event).is_some_and(|other| other != selected.uid_validity) {
+            return Err(UpstreamError::temporary("UIDVALIDITY changed while listing"));
+        }
+        let heard = match event {
+            Event::Row(row) => listing.row(row),
+            Event::Exists(exists) => listing.exists(exists),
+            Event::Expunge(seq) => listing.expunge(seq),
+            Event::Found(found) => {
+                deleted.extend(found);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        heard.map_err(|error| UpstreamError::protocol(error.to_string().as_str()))
+    };
+    let search = if capabilities.has("ESEARCH") {
+        Command::new("UID SEARCH RETURN (ALL) DELETED")
+    } else {
+        Command::new("UID SEARCH DELETED")
+    };
+    let pages = pages(selected.exists, capabilities.number("MESSAGELIMIT"));
+    let mut fetches = Vec::new();
+    for page in pages {
+        fetches.push(connection.send(page).await?);
+    }
+    let search = connection.send(search).await?;
+    for fetch in fetches {
+        connection.wait(fetch, deadline, &mut hear).await?.ok_or_error("listing")?;
+    }
+    let found = connection.wait(search, deadline, &mut hear).await?;
+    let mut by_flags = HashSet::new();
+    if found.kind != Kind::Ok {
+        // No search: the flags themselves tell.
+        let hear_flags = |event| {
+            if let Event::Row(row) = event
+                && row.deleted == Some(true)
+            {
+                by_flags.extend(row.uid);
+            }
+            Ok(())
+        };
+        let command = Command::new("UID FETCH 1:* (UID FLAGS)");
+        connection.run(command, hear_flags).await?.ok_or_error("listing flags")?;
+    }
+    deleted.extend(by_flags.into_iter().map(|uid| uid..=uid));
+    deleted.sort_unstable_by_key(|range| *range.start());
+    let entries =
+        listing.finish().map_err(|error| UpstreamError::protocol(error.to_string().as_str()))?;
+    Ok((entries, DeletedUids(deleted)))
+}
+
+/// The commands that list a mailbox: one, unless the server limits how many
+/// messages a command may touch (RFC 9738).
+fn pages(exists: u32, limit: Option<u32>) -> Vec<Command> {
+    let Some(limit) = limit.filter(|limit| *limit > 0 && *limit < exists) else {
+        return vec![Command::new("UID FETCH 1:* (UID RFC822.SIZE)")];
+    };
+    let page = |first: u32| {
+        let last = first.saturating_add(limit - 1).min(exists);
+        Command::new("FETCH").messages(first, last).word("(UID RFC822.SIZE)")
+    };
+    (1..=exists).step_by(limit as usize).map(page).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(name: &str, is_trash: bool) -> Listed {
+        let delimiter = Some(if name.contains('.') { "." } else { "/" }.to_owned());
+        Listed { name: name.to_owned(), delimiter, is_trash, is_selectable: true }
+    }
+
+    #[test]
+    fn the_trash_is_found_by_its_use_or_by_its_name() {
+        let by_use = [mailbox("Trash", false), mailbox("Papelera", true)];
+        assert_eq!(trash(&by_use).unwrap().name, "Papelera");
+        let courier = [mailbox("INBOX.Projects.Trash", false), mailbox("INBOX.Trash", false)];
+        assert_eq!(trash(&courier).unwrap().name, "INBOX.Trash");
+        let exchange = [mailbox("Deleted Items", false)];
+        assert_eq!(trash(&exchange).unwrap().name, "Deleted Items");
+        assert_eq!(trash(&[mailbox("Projects/Trash", false)]), None);
+        let mut unselectable = mailbox("Trash", true);
+        unselectable.is_selectable = false;
+        assert_eq!(trash(&[unselectable]), None);
+    }
+}

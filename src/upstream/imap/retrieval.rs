@@ -1,0 +1,262 @@
+//! Fetching message text: a stream of chunks that ends well only behind the
+//! exact octets announced and the command's own OK.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::command::Command;
+use super::connection::{Connection, Event, Tag, uid_validity};
+use super::fetch::{BodyStart, Section};
+use super::session::ImapSession;
+use super::status::Kind;
+use super::uid_set::UidSet;
+use crate::maildrop::Portion;
+use crate::upstream::{Body, UpstreamError};
+
+/// A message of up to this many octets is fetched whole for TOP.
+const SMALL: u64 = 16 * 1024;
+/// The first part fetched for TOP; each further one doubles it.
+const FIRST_PART: u64 = 16 * 1024;
+/// The largest part.
+const LARGEST_PART: u64 = 1024 * 1024;
+/// Asked for beyond the listed end, which may be an estimate.
+const SLACK: u64 = 64 * 1024;
+/// A retrieval that is given up is read to its end if no more than this is
+/// due; more costs more than a new connection.
+const CHEAP: u64 = 256 * 1024;
+/// Bodies have no deadline as long as they move; silence is bounded elsewhere.
+const WHOLE_BODY: Duration = Duration::from_secs(24 * 3600);
+
+/// What to fetch of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Whole,
+    Header,
+    /// `octets` from `first` on; whether more parts follow is seen by its length.
+    Part { first: u64, octets: u64 },
+}
+
+/// A message being fetched.
+pub(super) struct Retrieval {
+    uid: u32,
+    listed: u64,
+    plan: Plan,
+    tag: Option<Tag>,
+    /// Octets of the current answer, once announced.
+    announced: Option<u64>,
+    /// Octets of the current answer that have not come.
+    left: u64,
+    /// Octets of an answer that begins too early, to be passed over.
+    skip: u64,
+    /// The answer's text came to its end.
+    ended: bool,
+    /// The answer was for this message.
+    matched: bool,
+    /// Read ahead while the retrieval began.
+    first: Option<Bytes>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Complete,
+}
+
+impl Retrieval {
+    pub fn new(uid: u32, listed: u64, portion: Portion) -> Self {
+        let plan = match portion {
+            Portion::Whole => Plan::Whole,
+            Portion::Top { lines: 0 } => Plan::Header,
+            Portion::Top { .. } if listed <= SMALL => Plan::Whole,
+            Portion::Top { .. } => part(0, FIRST_PART, listed),
+        };
+        Self {
+            uid,
+            listed,
+            plan,
+            tag: None,
+            announced: None,
+            left: 0,
+            skip: 0,
+            ended: false,
+            matched: false,
+            first: None,
+            state: State::Running,
+        }
+    }
+
+    /// Sends the command and waits until there is text, or there is none: a
+    /// message that is gone, or a connection that broke, shows here, before the
+    /// client was told anything.
+    pub async fn begin(mut self, session: &mut ImapSession) -> Result<Self, UpstreamError> {
+        let connection = session.ready().await?;
+        self.send(connection).await.inspect_err(|_| session.mid_retrieval = true)?;
+        session.mid_retrieval = true;
+        self.first = self.advance(session).await?;
+        Ok(self)
+    }
+
+    async fn send(&mut self, connection: &mut Connection) -> Result<(), UpstreamError> {
+        let (section, part) = match self.plan {
+            Plan::Whole => ("", None),
+            Plan::Header => ("HEADER", None),
+            Plan::Part { first, octets } => ("", Some((first, octets))),
+        };
+        let command = Command::new("UID FETCH").set(&UidSet::one(self.uid)).peek(section, part);
+        self.announced = None;
+        self.left = 0;
+        self.skip = 0;
+        self.ended = false;
+        self.matched = false;
+        self.tag = Some(connection.send(command).await?);
+        Ok(())
+    }
+
+    /// The next octets of the message; `None` once all are there and confirmed.
+    async fn advance(&mut self, session: &mut ImapSession) -> Result<Option<Bytes>, UpstreamError> {
+        if self.state == State::Complete {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + WHOLE_BODY;
+        loop {
+            let Some(connection) = session.connection.as_mut() else {
+                return Err(UpstreamError::temporary("the connection is lost"));
+            };
+            let event = connection.event(deadline).await?;
+            if uid_validity(&event).is_some_and(|other| other != session.mailbox.uid_validity) {
+                return Err(UpstreamError::temporary("UIDVALIDITY changed during the session"));
+            }
+            match event {
+                Event::BodyStart(start) => self.start(start)?,
+                Event::Chunk(mut octets) => {
+                    self.left = self.left.saturating_sub(octets.len() as u64);
+                    let skipped = self.skip.min(octets.len() as u64);
+                    self.skip -= skipped;
+                    let octets = octets.split_off(usize::try_from(skipped).unwrap_or(0));
+                    if !octets.is_empty() {
+                        return Ok(Some(octets));
+                    }
+                }
+                Event::BodyEnd => self.ended = true,
+                Event::Row(row) if row.with_body => {
+                    if row.uid != Some(self.uid) {
+                        return Err(UpstreamError::protocol("text of another message"));
+                    }
+                    self.matched = true;
+                }
+                Event::Done(tag, status) if Some(tag) == self.tag => {
+                    session.mid_retrieval = false;
+                    if status.kind != Kind::Ok {
+                        status.ok_or_error("FETCH")?;
+                    }
+                    if !self.matched || !self.ended {
+                        return Err(UpstreamError::Gone);
+                    }
+                    let Some(next) = self.next_part() else {
+                        self.state = State::Complete;
+                        return Ok(None);
+                    };
+                    self.plan = next;
+                    session.mid_retrieval = true;
+                    self.send(connection).await?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn start(&mut self, start: BodyStart) -> Result<(), UpstreamError> {
+        let expected = match self.plan {
+            Plan::Header => Section::Header,
+            Plan::Whole | Plan::Part { .. } => Section::Whole,
+        };
+        let other_message = start.uid.is_some_and(|uid| uid != self.uid);
+        if other_message || start.section != expected || self.announced.is_some() {
+            return Err(UpstreamError::protocol("text that was not asked for"));
+        }
+        match (self.plan, start.origin) {
+            (Plan::Whole | Plan::Header, None) => {}
+            (Plan::Part { first, octets }, Some(origin))
+                if origin == first && start.octets <= octets => {}
+            // Some servers know no partial fetch and send all of it (Tencent).
+            (Plan::Part { first, .. }, None) => {
+                self.skip = first;
+                self.plan = Plan::Whole;
+            }
+            _ => return Err(UpstreamError::protocol("another part than was asked for")),
+        }
+        // An estimate may be wrong, but not so: some servers send nothing for a
+        // message they have lost.
+        let from_start = matches!(self.plan, Plan::Whole | Plan::Part { first: 0, .. });
+        if from_start && start.octets == 0 && self.listed > 0 {
+            return Err(UpstreamError::protocol("an empty message that was listed with text"));
+        }
+        self.announced = Some(start.octets);
+        self.left = start.octets;
+        Ok(())
+    }
+
+    /// The part behind the one that is complete, unless that was the last.
+    fn next_part(&self) -> Option<Plan> {
+        let Plan::Part { first, octets } = self.plan else { return None };
+        if self.announced.unwrap_or(0) < octets {
+            return None;
+        }
+        Some(part(first + octets, (octets * 2).min(LARGEST_PART), self.listed))
+    }
+}
+
+/// A part that begins in front of the listed end wherever it can: one server
+/// crashes when asked for what lies behind (hMailServer).
+fn part(first: u64, octets: u64, listed: u64) -> Plan {
+    let reaches_end = first.saturating_add(octets) >= listed;
+    let octets = match reaches_end {
+        true => listed.saturating_sub(first).saturating_add(SLACK),
+        false => octets,
+    };
+    Plan::Part { first, octets }
+}
+
+/// The message as the server above sees it.
+pub(super) struct ImapBody<'a> {
+    session: &'a mut ImapSession,
+    retrieval: Retrieval,
+}
+
+impl<'a> ImapBody<'a> {
+    pub fn new(session: &'a mut ImapSession, retrieval: Retrieval) -> Self {
+        Self { session, retrieval }
+    }
+}
+
+#[async_trait]
+impl Body for ImapBody<'_> {
+    fn announced(&self) -> Option<u64> {
+        match self.retrieval.plan {
+            Plan::Whole if self.retrieval.skip == 0 => self.retrieval.announced,
+            _ => None,
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        if let Some(first) = self.retrieval.first.take() {
+            return Ok(Some(first));
+        }
+        self.retrieval.advance(self.session).await
+    }
+
+    async fn abandon(&mut self) {
+        let retrieval = &mut self.retrieval;
+        retrieval.first = None;
+        if retrieval.left > CHEAP {
+            return;
+        }
+        // No further part is asked for.
+        retrieval.plan = Plan::Whole;
+        while let Ok(Some(_)) = retrieval.advance(self.session).await {}
+    }
+}

@@ -1,0 +1,242 @@
+//! Status responses (RFC 3501 §7.1, RFC 5530), and who is to blame for them.
+
+use std::time::Duration;
+
+use async_imap::imap_proto::{Capability, Outcome, ResponseCode, Status as ProtoStatus};
+
+use crate::upstream::{Reason, UpstreamError};
+
+/// How a status response begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ok,
+    No,
+    Bad,
+    Bye,
+    PreAuth,
+}
+
+/// A status response, tagged or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub kind: Kind,
+    pub code: Option<Code>,
+    pub text: String,
+}
+
+/// The response codes that popgate acts on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    Capability(Vec<String>),
+    UidValidity(u32),
+    ReadOnly,
+    /// Any other, its name in upper case.
+    Named(String),
+}
+
+impl Status {
+    pub fn new(kind: &ProtoStatus, outcome: &Outcome<'_>) -> Self {
+        let kind = match kind {
+            ProtoStatus::Ok => Kind::Ok,
+            ProtoStatus::No => Kind::No,
+            ProtoStatus::Bad => Kind::Bad,
+            ProtoStatus::Bye => Kind::Bye,
+            ProtoStatus::PreAuth => Kind::PreAuth,
+        };
+        let text = outcome.information.as_deref().unwrap_or_default();
+        let (code, text) = match &outcome.code {
+            Some(code) => (known(code), text),
+            None => unknown(text),
+        };
+        Self { kind, code, text: text.to_owned() }
+    }
+
+    /// Whether the response code is the one of this name (upper case).
+    pub fn is_coded(&self, name: &str) -> bool {
+        matches!(&self.code, Some(Code::Named(code)) if code == name)
+    }
+
+    /// OK, or the error that a refused command means. Not for logins.
+    pub fn ok_or_error(self, what: &'static str) -> Result<Self, UpstreamError> {
+        match self.kind {
+            Kind::Ok => Ok(self),
+            Kind::Bad | Kind::PreAuth => {
+                Err(UpstreamError::Protocol(Reason::quoting(what, &self.text)))
+            }
+            Kind::No | Kind::Bye => Err(self.refusal(what)),
+        }
+    }
+
+    /// The error that NO or BYE means. It is never the client's password.
+    pub fn refusal(&self, what: &str) -> UpstreamError {
+        let reason = Reason::quoting(what, &self.text);
+        if let Some(retry_after) = self.backoff() {
+            return UpstreamError::Temporary { reason, retry_after: Some(retry_after) };
+        }
+        let name = match &self.code {
+            Some(Code::Named(name)) => name.as_str(),
+            _ => "",
+        };
+        match name {
+            "AUTHORIZATIONFAILED" | "CONTACTADMIN" | "PRIVACYREQUIRED" | "NOPERM" => {
+                UpstreamError::Misconfigured(reason)
+            }
+            "LIMIT" | "INUSE" => UpstreamError::InUse(reason),
+            "EXPUNGEISSUED" => UpstreamError::Gone,
+            _ if self.says(&["too many simultaneous", "too many connections"]) => {
+                UpstreamError::InUse(reason)
+            }
+            _ => UpstreamError::temporary(reason),
+        }
+    }
+
+    /// The error that NO to a login means: `Authentication` only where nothing
+    /// suggests that it is anything but the credentials.
+    pub fn login_refusal(&self) -> UpstreamError {
+        let plain = match &self.code {
+            None => true,
+            Some(Code::Named(name)) => {
+                matches!(name.as_str(), "AUTHENTICATIONFAILED" | "EXPIRED" | "ALERT")
+            }
+            Some(_) => false,
+        };
+        let certain = self.is_coded("AUTHENTICATIONFAILED") || self.is_coded("EXPIRED");
+        if self.kind == Kind::No && (certain || plain && !self.suggests_outage()) {
+            UpstreamError::Authentication
+        } else if self.kind == Kind::Bad {
+            UpstreamError::Protocol(Reason::quoting("login", &self.text))
+        } else {
+            self.refusal("login")
+        }
+    }
+
+    /// Servers that report an outage of their own by a NO without a code:
+    /// Exchange ("Server Unavailable", "throttled"), Gmail ("Too many
+    /// simultaneous connections"), Cyrus without saslauthd ("generic failure"),
+    /// Courier ("Temporary").
+    fn suggests_outage(&self) -> bool {
+        self.backoff().is_some()
+            || self.says(&[
+                "unavailable",
+                "temporar",
+                "throttled",
+                "too many",
+                "try again",
+                "try later",
+                "internal error",
+                "server error",
+                "generic failure",
+                "timed out",
+                "timeout",
+                "system error",
+                "overload",
+                "maintenance",
+                "not connected",
+            ])
+    }
+
+    fn says(&self, phrases: &[&str]) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        phrases.iter().any(|phrase| text.contains(phrase))
+    }
+
+    /// Exchange's `Suggested Backoff Time: N milliseconds`.
+    fn backoff(&self) -> Option<Duration> {
+        let text = self.text.to_ascii_lowercase();
+        let (_, rest) = text.split_once("backoff time:")?;
+        let digits: String =
+            rest.trim_start().chars().take_while(char::is_ascii_digit).take(9).collect();
+        digits.parse().ok().map(Duration::from_millis)
+    }
+}
+
+/// Names of capabilities as the server wrote them.
+pub(super) fn capability_names(capabilities: &[Capability<'_>]) -> Vec<String> {
+    let name = |capability: &Capability<'_>| match capability {
+        Capability::Imap4rev1 => "IMAP4rev1".to_owned(),
+        Capability::Auth(mechanism) => format!("AUTH={mechanism}"),
+        Capability::Atom(name) => name.to_string(),
+    };
+    capabilities.iter().map(name).collect()
+}
+
+fn known(code: &ResponseCode<'_>) -> Option<Code> {
+    Some(match code {
+        ResponseCode::Capabilities(capabilities) => {
+            Code::Capability(capability_names(capabilities))
+        }
+        ResponseCode::UidValidity(uid_validity) => Code::UidValidity(*uid_validity),
+        ResponseCode::ReadOnly => Code::ReadOnly,
+        ResponseCode::Alert => Code::Named("ALERT".to_owned()),
+        ResponseCode::TryCreate => Code::Named("TRYCREATE".to_owned()),
+        _ => return None,
+    })
+}
+
+/// A code that the decoder left in the text.
+fn unknown(text: &str) -> (Option<Code>, &str) {
+    let Some((inside, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+        return (None, text);
+    };
+    let mut words = inside.split(' ');
+    let name = words.next().unwrap_or_default().to_ascii_uppercase();
+    let code = match name.as_str() {
+        "CAPABILITY" => Code::Capability(words.map(str::to_owned).collect()),
+        _ => Code::Named(name),
+    };
+    (Some(code), rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no(text: &str) -> Status {
+        let outcome = Outcome { code: None, information: Some(text.into()) };
+        Status::new(&ProtoStatus::No, &outcome)
+    }
+
+    #[test]
+    fn only_the_credentials_are_blamed_on_the_client() {
+        for text in [
+            "Login failed.",
+            "[AUTHENTICATIONFAILED] Authentication failed.",
+            "[AUTHENTICATIONFAILED] Invalid credentials (Failure)",
+            "[EXPIRED] change your password",
+            "AUTHENTICATE failed.",
+            "",
+        ] {
+            let error = no(text).login_refusal();
+            assert!(matches!(error, UpstreamError::Authentication), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn outages_are_not() {
+        for text in [
+            "[UNAVAILABLE] Temporary authentication failure.",
+            "[SERVERBUG] Internal error occurred.",
+            "Server Unavailable. 15",
+            "Login failed: generic failure",
+            "[OVERQUOTA] Account exceeded bandwidth limits.",
+            "[SOMETHINGNEW] who knows",
+        ] {
+            let error = no(text).login_refusal();
+            assert!(matches!(error, UpstreamError::Temporary { .. }), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn limits_settings_and_throttles_have_their_own_errors() {
+        let too_many = no("[ALERT] Too many simultaneous connections. (Failure)");
+        assert!(matches!(too_many.login_refusal(), UpstreamError::InUse(_)));
+        assert!(matches!(no("[LIMIT] enough").login_refusal(), UpstreamError::InUse(_)));
+        let authorization = no("[AUTHORIZATIONFAILED] not yours");
+        assert!(matches!(authorization.login_refusal(), UpstreamError::Misconfigured(_)));
+        let throttled = no("Request is throttled. Suggested Backoff Time: 1500 milliseconds");
+        let UpstreamError::Temporary { retry_after, .. } = throttled.login_refusal() else {
+            panic!("a throttle is temporary");
+        };
+        assert_eq!(retry_after, Some(Duration::from_millis(1500)));
+    }
+}
