@@ -1,0 +1,256 @@
+//! A session: the states of RFC 1939 §3, consumed by value.
+//!
+//! The driver feeds [`Input`]s and takes [`Step`]s. It reads no further line
+//! while a step that demands an answer is under way (`StartTls`, `Open`,
+//! `Deliver`, `Update`).
+
+use std::fmt;
+
+use super::authorization::Authorization;
+use super::line::Expects;
+use super::lines::{self, Lines};
+use super::response::{Refusal, Response, ResponseCode};
+use super::transaction::Transaction;
+use super::update::UpdateState;
+use crate::maildrop::{Maildrop, MessageIndex, Outcome, Portion, Update};
+use crate::sasl::{Credentials, Mechanism};
+
+/// What a connection offers, as far as commands and CAPA depend on it.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// TLS is active.
+    pub tls_active: bool,
+    /// STLS would work here.
+    pub stls_available: bool,
+    /// Login is accepted without TLS.
+    pub cleartext_login: bool,
+    /// The SASL mechanisms whose credentials the upstream takes.
+    pub mechanisms: Vec<Mechanism>,
+    /// The delete policy refuses DELE.
+    pub deletion_refused: bool,
+    /// The bad command with this number ends the session.
+    pub bad_command_limit: u32,
+}
+
+impl Front {
+    /// Whether credentials may be sent now (RFC 2595 §2.3).
+    pub(super) fn login_allowed(&self) -> bool {
+        self.tls_active || self.cleartext_login
+    }
+
+    /// Whether USER and PASS can lead to a login.
+    pub(super) fn password_login(&self) -> bool {
+        self.login_allowed()
+            && self
+                .mechanisms
+                .iter()
+                .any(|mechanism| mechanism.takes_password())
+    }
+
+    /// Whether STLS works now.
+    pub(super) fn stls_offered(&self) -> bool {
+        self.stls_available && !self.tls_active
+    }
+}
+
+/// A POP3 session in one of its states.
+#[derive(Debug)]
+pub enum Session {
+    /// The client has yet to say who it is (RFC 1939 §4).
+    Authorization(Authorization),
+    /// The maildrop is open (RFC 1939 §5).
+    Transaction(Transaction),
+    /// QUIT was given; what was marked is removed (RFC 1939 §6).
+    Update(UpdateState),
+}
+
+/// What happened: the client sent something, or a step was taken.
+pub enum Input<'a> {
+    /// A line, without its line end.
+    Line(&'a [u8]),
+    /// A line that was too long.
+    LineTooLong,
+    /// After `StartTls`: the handshake succeeded.
+    TlsStarted,
+    /// After `Open`: the maildrop is locked and its listing complete.
+    Opened(Maildrop),
+    /// After `Open`: it cannot be opened.
+    Refused(Refusal),
+    /// After `Deliver`: the message was sent, with its terminating dot.
+    Delivered {
+        /// The message's true size, where all of it passed by.
+        octets: Option<u64>,
+    },
+    /// After `Deliver`: nothing was sent yet, and nothing can be.
+    NotDelivered(Refusal),
+    /// After `Update`: what became of the marked messages.
+    Updated(Outcome),
+    /// After `Update`: none is known to be removed.
+    UpdateFailed(Refusal),
+}
+
+impl fmt::Debug for Input<'_> {
+    /// Shows no line: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "Line({} octets)", line.len()),
+            Self::LineTooLong => f.write_str("LineTooLong"),
+            Self::TlsStarted => f.write_str("TlsStarted"),
+            Self::Opened(maildrop) => write!(f, "Opened({} messages)", maildrop.len()),
+            Self::Refused(refusal) => write!(f, "Refused({refusal:?})"),
+            Self::Delivered { octets } => write!(f, "Delivered({octets:?})"),
+            Self::NotDelivered(refusal) => write!(f, "NotDelivered({refusal:?})"),
+            Self::Updated(outcome) => write!(f, "Updated({outcome:?})"),
+            Self::UpdateFailed(refusal) => write!(f, "UpdateFailed({refusal:?})"),
+        }
+    }
+}
+
+/// What the driver does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this.
+    Reply(Response),
+    /// Send this, then the lines that [`Session::write_lines`] makes.
+    Lines(Response, Lines),
+    /// Send `+ `, this challenge (it is in base64) and CRLF.
+    Continue(Vec<u8>),
+    /// Send this, then begin TLS. What the client has already sent behind the
+    /// command came in plaintext: the connection must then end.
+    StartTls(Response),
+    /// Log in upstream, lock the maildrop and list it. Answered by `Opened` or
+    /// `Refused`.
+    Open(Credentials),
+    /// Send `+OK` and the message, or learn that it cannot be had. Answered by
+    /// `Delivered` or `NotDelivered`; a message that breaks off after `+OK` has
+    /// no answer: the connection ends without a dot.
+    Deliver {
+        /// Which message.
+        index: MessageIndex,
+        /// Its size as far as known.
+        octets: u64,
+        /// How much of it.
+        portion: Portion,
+    },
+    /// Wait for the client.
+    Nothing,
+    /// Remove these messages. Answered by `Updated` or `UpdateFailed`.
+    Update(Update),
+    /// Send this, then close the connection.
+    Close(Response),
+}
+
+impl Session {
+    /// A session that begins, in AUTHORIZATION state.
+    pub fn new(front: Front) -> Self {
+        Self::Authorization(Authorization::new(front))
+    }
+
+    /// What the server says first (RFC 1939 §4). No version, and no timestamp
+    /// in angle brackets, which would offer APOP.
+    pub fn greeting(&self) -> Response {
+        Response::ok("popgate ready")
+    }
+
+    /// How the next line is to be framed.
+    pub fn expects(&self) -> Expects {
+        match self {
+            Self::Authorization(state) => state.expects(),
+            Self::Transaction(_) | Self::Update(_) => Expects::Command,
+        }
+    }
+
+    /// Takes in what happened. An input that the state does not wait for is a
+    /// mistake of the driver: it ends the session, and nothing is deleted.
+    pub fn handle(self, input: Input<'_>) -> (Self, Step) {
+        match self {
+            Self::Authorization(state) => state.handle(input),
+            Self::Transaction(state) => state.handle(input),
+            Self::Update(state) => state.handle(input),
+        }
+    }
+
+    /// Who logged in, or is about to.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Authorization(state) => state.user(),
+            Self::Transaction(state) => Some(state.user()),
+            Self::Update(state) => Some(state.user()),
+        }
+    }
+
+    /// Whether nobody is logged in yet.
+    pub fn is_authorization(&self) -> bool {
+        matches!(self, Self::Authorization(_))
+    }
+
+    /// The maildrop, in TRANSACTION state.
+    pub fn maildrop(&self) -> Option<&Maildrop> {
+        match self {
+            Self::Transaction(state) => Some(state.maildrop()),
+            Self::Authorization(_) | Self::Update(_) => None,
+        }
+    }
+
+    /// Appends roughly `about` octets of a multi-line answer to `out`. Returns
+    /// true when the answer is finished, terminating dot included.
+    pub fn write_lines(&self, lines: &mut Lines, out: &mut Vec<u8>, about: usize) -> bool {
+        let finished = match (&mut lines.0, self) {
+            (lines::Kind::Made(made), _) => {
+                out.append(made);
+                true
+            }
+            (lines::Kind::Listing { of, next }, Self::Transaction(state)) => {
+                state.write_listing(*of, next, out, about)
+            }
+            (lines::Kind::Listing { .. }, Self::Authorization(_) | Self::Update(_)) => true,
+        };
+        if finished {
+            out.extend_from_slice(lines::END);
+        }
+        finished
+    }
+}
+
+/// Counts what a client does wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BadCommands {
+    left: u32,
+}
+
+impl BadCommands {
+    pub(super) fn new(limit: u32) -> Self {
+        Self { left: limit }
+    }
+
+    /// Answers a bad command; the last one that is allowed ends the session.
+    pub(super) fn answer(&mut self, response: Response) -> Step {
+        self.left = self.left.saturating_sub(1);
+        match self.left {
+            0 => Step::Close(Response::err("too many bad commands")),
+            _ => Step::Reply(response),
+        }
+    }
+}
+
+/// The text for a line that was too long.
+pub(super) fn line_too_long() -> Response {
+    Response::err("line too long")
+}
+
+/// The end after a mistake of the driver.
+pub(super) fn internal_error() -> Step {
+    Step::Close(Response::err("internal error").with_code(ResponseCode::SysTemp))
+}
+
+/// LANG, in either state (RFC 6856 §3). The only language is English.
+pub(super) fn language(range: Option<&[u8]>) -> Step {
+    match range {
+        None => Step::Lines(Response::ok("languages"), Lines::made(*b"en English\r\n")),
+        Some(b"*") => Step::Reply(Response::ok("en English it is")),
+        Some(range) if range.eq_ignore_ascii_case(b"en") => {
+            Step::Reply(Response::ok("en English it is"))
+        }
+        Some(_) => Step::Reply(Response::err("the only language is en")),
+    }
+}

@@ -1,0 +1,38 @@
+//! UPDATE state (RFC 1939 §6): QUIT was given in TRANSACTION state.
+
+use super::response::{Response, ResponseCode};
+use super::session::{self, Input, Session, Step};
+
+/// Waits for word of what became of the marked messages.
+#[derive(Debug)]
+pub struct UpdateState {
+    user: String,
+    marked: usize,
+}
+
+impl UpdateState {
+    pub(super) fn new(user: String, marked: usize) -> Self {
+        Self { user, marked }
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// `+OK` only when every marked message is known to be removed.
+    pub(super) fn handle(self, input: Input<'_>) -> (Session, Step) {
+        let step = match input {
+            Input::Updated(outcome) if self.marked > 0 => {
+                let unaccounted = self.marked.saturating_sub(outcome.removed.len());
+                Step::Close(match outcome.remaining.len().max(unaccounted) {
+                    0 => Response::ok("bye"),
+                    left => Response::err(format!("{left} messages not removed"))
+                        .with_code(ResponseCode::SysTemp),
+                })
+            }
+            Input::UpdateFailed(refusal) if self.marked > 0 => Step::Close(refusal.into()),
+            _ => session::internal_error(),
+        };
+        (Session::Update(self), step)
+    }
+}
