@@ -15,7 +15,9 @@
 //! `tests/layers.rs` holds this table to the code.
 
 pub mod maildrop;
+pub mod metrics;
 pub mod pop3;
 pub mod sasl;
 pub mod secret;
+pub mod server;
 pub mod upstream;

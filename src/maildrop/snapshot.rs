@@ -61,7 +61,11 @@ impl Maildrop {
             None => 0,
         };
         let unique_id = self.ids.get(start..end)?;
-        Some(Message { index, octets, unique_id })
+        Some(Message {
+            index,
+            octets,
+            unique_id,
+        })
     }
 
     /// All messages, in order.
@@ -108,8 +112,11 @@ impl MaildropBuilder {
 
     /// The finished maildrop. No two of its messages share a unique id.
     pub fn build(self) -> Result<Maildrop, MaildropError> {
-        let distinct: HashSet<&str> =
-            self.maildrop.iter().map(|message| message.unique_id).collect();
+        let distinct: HashSet<&str> = self
+            .maildrop
+            .iter()
+            .map(|message| message.unique_id)
+            .collect();
         if distinct.len() != self.maildrop.len() {
             return Err(MaildropError::DuplicateUniqueId);
         }

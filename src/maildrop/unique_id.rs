@@ -41,7 +41,11 @@ pub struct UniqueIdFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    Number { variable: Variable, hex: bool, width: usize },
+    Number {
+        variable: Variable,
+        hex: bool,
+        width: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,9 @@ pub enum UniqueIdFormatError {
     Constant,
     /// The unique ids would be longer than 70 octets or hold other octets than
     /// 0x21 to 0x7E.
-    #[error("unique ids must have 1 to 70 characters, none of them a space, a control or 8-bit character")]
+    #[error(
+        "unique ids must have 1 to 70 characters, none of them a space, a control or 8-bit character"
+    )]
     Invalid,
 }
 
@@ -73,7 +79,11 @@ impl UniqueIdFormat {
             // Writing to a String cannot fail.
             let _ = match part {
                 Part::Literal(literal) => text.write_str(literal),
-                Part::Number { variable, hex, width } => {
+                Part::Number {
+                    variable,
+                    hex,
+                    width,
+                } => {
                     let number = match variable {
                         Variable::Uid => uid,
                         Variable::UidValidity => uid_validity,
@@ -94,8 +104,14 @@ impl UniqueIdFormat {
 impl Default for UniqueIdFormat {
     /// Dovecot's own default, `%08Xu%08Xv`.
     fn default() -> Self {
-        let number = |variable| Part::Number { variable, hex: true, width: 8 };
-        Self { parts: vec![number(Variable::Uid), number(Variable::UidValidity)] }
+        let number = |variable| Part::Number {
+            variable,
+            hex: true,
+            width: 8,
+        };
+        Self {
+            parts: vec![number(Variable::Uid), number(Variable::UidValidity)],
+        }
     }
 }
 
@@ -125,8 +141,15 @@ impl FromStr for UniqueIdFormat {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal));
         }
-        let names_uid =
-            |part: &Part| matches!(part, Part::Number { variable: Variable::Uid, .. });
+        let names_uid = |part: &Part| {
+            matches!(
+                part,
+                Part::Number {
+                    variable: Variable::Uid,
+                    ..
+                }
+            )
+        };
         if !parts.iter().any(names_uid) {
             return Err(UniqueIdFormatError::Constant);
         }
@@ -144,7 +167,11 @@ fn number_part(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
         UniqueIdFormatError::UnknownVariable(format!("%{shown}"))
     };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let width: usize = if digits == 0 { 0 } else { text[..digits].parse().map_err(|_| unknown())? };
+    let width: usize = if digits == 0 {
+        0
+    } else {
+        text[..digits].parse().map_err(|_| unknown())?
+    };
     if width > MAX_OCTETS {
         return Err(UniqueIdFormatError::Invalid);
     }
@@ -158,7 +185,14 @@ fn number_part(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
         Some('v') => Variable::UidValidity,
         _ => return Err(unknown()),
     };
-    Ok((Part::Number { variable, hex, width }, &rest[1..]))
+    Ok((
+        Part::Number {
+            variable,
+            hex,
+            width,
+        },
+        &rest[1..],
+    ))
 }
 
 #[cfg(test)]
@@ -169,7 +203,10 @@ mod tests {
     fn the_default_is_dovecots() {
         let format: UniqueIdFormat = "%08Xu%08Xv".parse().unwrap();
         assert_eq!(format, UniqueIdFormat::default());
-        assert_eq!(format.unique_id(0xab, 0x6789_abcd).as_str(), "000000ab6789abcd");
+        assert_eq!(
+            format.unique_id(0xab, 0x6789_abcd).as_str(),
+            "000000ab6789abcd"
+        );
     }
 
     #[test]
@@ -187,8 +224,14 @@ mod tests {
         assert_eq!(refused(""), UniqueIdFormatError::Constant);
         assert_eq!(refused("%u %v"), UniqueIdFormatError::Invalid);
         assert_eq!(refused("%071u"), UniqueIdFormatError::Invalid);
-        assert!(matches!(refused("%q%u"), UniqueIdFormatError::UnknownVariable(_)));
-        assert!(matches!(refused("%u%"), UniqueIdFormatError::UnknownVariable(_)));
+        assert!(matches!(
+            refused("%q%u"),
+            UniqueIdFormatError::UnknownVariable(_)
+        ));
+        assert!(matches!(
+            refused("%u%"),
+            UniqueIdFormatError::UnknownVariable(_)
+        ));
     }
 
     #[test]

@@ -184,11 +184,12 @@ impl Session {
         matches!(self, Self::Authorization(_))
     }
 
-    /// The maildrop, in TRANSACTION state.
+    /// The maildrop, once it is open.
     pub fn maildrop(&self) -> Option<&Maildrop> {
         match self {
+            Self::Authorization(_) => None,
             Self::Transaction(state) => Some(state.maildrop()),
-            Self::Authorization(_) | Self::Update(_) => None,
+            Self::Update(state) => Some(state.maildrop()),
         }
     }
 

@@ -230,7 +230,7 @@ impl Transaction {
             .enumerate()
             .filter_map(|(index, &mark)| mark.then_some(index));
         let update = Update::new(marked.collect());
-        let state = UpdateState::new(self.user, update.delete().len());
+        let state = UpdateState::new(self.user, self.maildrop, update.delete().len());
         let step = if update.is_empty() {
             Step::Close(Response::ok("bye"))
         } else {

@@ -2,17 +2,27 @@
 
 use super::response::{Response, ResponseCode};
 use super::session::{self, Input, Session, Step};
+use crate::maildrop::Maildrop;
 
 /// Waits for word of what became of the marked messages.
 #[derive(Debug)]
 pub struct UpdateState {
     user: String,
+    maildrop: Maildrop,
     marked: usize,
 }
 
 impl UpdateState {
-    pub(super) fn new(user: String, marked: usize) -> Self {
-        Self { user, marked }
+    pub(super) fn new(user: String, maildrop: Maildrop, marked: usize) -> Self {
+        Self {
+            user,
+            maildrop,
+            marked,
+        }
+    }
+
+    pub(super) fn maildrop(&self) -> &Maildrop {
+        &self.maildrop
     }
 
     pub(super) fn user(&self) -> &str {

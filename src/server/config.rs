@@ -13,6 +13,11 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Login is accepted without TLS.
     pub allow_cleartext: bool,
+    /// DELE is refused, as the upstream's delete policy says.
+    pub refuse_deletion: bool,
+    /// NUL in messages becomes 0x80 on its way to the client: Outlook hangs on
+    /// NUL.
+    pub replace_nul: bool,
     /// A new login ends the session that holds the maildrop, instead of being
     /// refused with `[IN-USE]`.
     pub session_takeover: bool,

@@ -119,7 +119,10 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// A temporary failure without a time to wait.
     pub fn temporary(reason: impl Into<Reason>) -> Self {
-        Self::Temporary { reason: reason.into(), retry_after: None }
+        Self::Temporary {
+            reason: reason.into(),
+            retry_after: None,
+        }
     }
 
     /// A breach of the upstream's protocol.

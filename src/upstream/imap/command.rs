@@ -22,7 +22,10 @@ impl Command {
     /// A command that begins with a keyword of ours.
     pub fn new(keyword: &'static str) -> Self {
         let first = Zeroizing::new(keyword.as_bytes().to_vec());
-        Self { pieces: vec![first], literal_plus: false }
+        Self {
+            pieces: vec![first],
+            literal_plus: false,
+        }
     }
 
     /// The server takes literals without being asked (RFC 7888).
@@ -61,7 +64,9 @@ impl Command {
 
     /// Appends `(UID BODY.PEEK[section]<first.octets>)`.
     pub fn peek(mut self, section: &'static str, part: Option<(u64, u64)>) -> Self {
-        let part = part.map_or(String::new(), |(first, octets)| format!("<{first}.{octets}>"));
+        let part = part.map_or(String::new(), |(first, octets)| {
+            format!("<{first}.{octets}>")
+        });
         self.append(format!(" (UID BODY.PEEK[{section}]{part})").as_bytes());
         self
     }
@@ -130,18 +135,29 @@ mod tests {
     use super::*;
 
     fn text(command: Command) -> Vec<String> {
-        command.pieces().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+        command
+            .pieces()
+            .map(|piece| String::from_utf8_lossy(piece).into_owned())
+            .collect()
     }
 
     #[test]
     fn strings_are_quoted_where_that_can_hold_them() {
-        let login = Command::new("LOGIN").string(b"al ice").unwrap().string(b"a\"b\\c").unwrap();
+        let login = Command::new("LOGIN")
+            .string(b"al ice")
+            .unwrap()
+            .string(b"a\"b\\c")
+            .unwrap();
         assert_eq!(text(login), [r#"LOGIN "al ice" "a\"b\\c""#]);
     }
 
     #[test]
     fn other_strings_are_literals_that_the_server_must_ask_for() {
-        let login = Command::new("LOGIN").string("ä".as_bytes()).unwrap().string(b"x\r\ny").unwrap();
+        let login = Command::new("LOGIN")
+            .string("ä".as_bytes())
+            .unwrap()
+            .string(b"x\r\ny")
+            .unwrap();
         assert_eq!(text(login), ["LOGIN {2}\r\n", "ä {4}\r\n", "x\r\ny"]);
     }
 

@@ -76,6 +76,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { literal: 150 * 1024 * 1024, line: 1024 * 1024, messages: 5_000_000 }
+        Self {
+            literal: 150 * 1024 * 1024,
+            line: 1024 * 1024,
+            messages: 5_000_000,
+        }
     }
 }

@@ -8,8 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_imap::imap_proto::{MailboxDatum, NameAttribute, RequestId, Response};
-use async_imap::types::ResponseData;
+use async_imap::imap_proto::{MailboxDatum, NameAttribute, Response};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,8 +61,8 @@ pub(super) enum Event {
     List(Listed),
     /// An untagged OK, NO, BAD or PREAUTH.
     Untagged(Status),
-    /// The server waits for a literal or a SASL response; its text.
-    Continue(String),
+    /// The server waits for a literal or a SASL response.
+    Continue,
     /// A command has ended.
     Done(Tag, Status),
 }
@@ -133,7 +132,7 @@ impl Connection {
             self.flush(deadline).await?;
             loop {
                 match self.event(deadline).await? {
-                    Event::Continue(_) => break,
+                    Event::Continue => break,
                     Event::Done(other, status) if other == tag => {
                         self.answered.push((tag, status));
                         return Ok(tag);
@@ -168,7 +167,7 @@ impl Connection {
             match self.event(deadline).await? {
                 Event::Done(other, status) => self.answered.push((other, status)),
                 // Nobody is waiting with a literal.
-                Event::Continue(_) => {
+                Event::Continue => {
                     return Err(UpstreamError::protocol("a continuation nobody waits for"));
                 }
                 other => hear(other)?,
@@ -202,14 +201,20 @@ impl Connection {
             };
             match heard {
                 Ok(Heard::Data(data)) => return Ok(Event::from(data)),
-                Ok(Heard::Response(response)) => {
-                    if let Some(event) = self.event_of(response.parsed())? {
-                        return Ok(event);
-                    }
+                Ok(Heard::Event(Event::Untagged(status))) if status.kind == Kind::Bye => {
+                    self.health = Health::Lost;
+                    return Err(status.refusal("BYE"));
                 }
+                Ok(Heard::Event(event)) => return Ok(event),
+                Ok(Heard::Answer(tag, status)) => {
+                    return Ok(Event::Done(self.answer_to(&tag)?, status));
+                }
+                Ok(Heard::Nothing) => {}
                 Ok(Heard::End) => {
                     self.health = Health::Lost;
-                    return Err(UpstreamError::temporary("the upstream closed the connection"));
+                    return Err(UpstreamError::temporary(
+                        "the upstream closed the connection",
+                    ));
                 }
                 Err(error) => return Err(self.fail(&error)),
             }
@@ -220,7 +225,10 @@ impl Connection {
     /// which may be mail: they are not passed on.
     fn fail(&mut self, error: &io::Error) -> UpstreamError {
         self.health = Health::Broken;
-        if let Some(wire) = error.get_ref().and_then(|inner| inner.downcast_ref::<WireError>()) {
+        if let Some(wire) = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<WireError>())
+        {
             return UpstreamError::protocol(wire.to_string().as_str());
         }
         match error.kind() {
@@ -267,7 +275,7 @@ impl Connection {
             match response {
                 Poll::Ready(Ok(Some(response))) => {
                     decoder.get_mut().decoded();
-                    Poll::Ready(Ok(Heard::Response(response)))
+                    Poll::Ready(Ok(heard(response.parsed())))
                 }
                 Poll::Ready(Ok(None)) => Poll::Ready(Ok(Heard::End)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -280,50 +288,13 @@ impl Connection {
         .await
     }
 
-    fn event_of(&mut self, response: &Response<'_>) -> Result<Option<Event>, UpstreamError> {
-        Ok(Some(match response {
-            Response::Done { tag, status, outcome } => {
-                let status = Status::new(status, outcome);
-                Event::Done(self.answer_to(tag)?, status)
-            }
-            Response::Data { status, outcome } => {
-                let status = Status::new(status, outcome);
-                match status.kind {
-                    Kind::Bye => {
-                        self.health = Health::Lost;
-                        return Err(status.refusal("BYE"));
-                    }
-                    _ => Event::Untagged(status),
-                }
-            }
-            Response::Continue(outcome) => {
-                Event::Continue(outcome.information.as_deref().unwrap_or_default().to_owned())
-            }
-            Response::Capabilities(names) => Event::Capability(capability_names(names)),
-            Response::Expunge(seq) => Event::Expunge(*seq),
-            Response::MailboxData(MailboxDatum::Exists(exists)) => Event::Exists(*exists),
-            Response::MailboxData(MailboxDatum::List(list)) => {
-                let has = |attribute: &NameAttribute<'_>| list.name_attributes.contains(attribute);
-                let is_extension = |other: &NameAttribute<'_>, name: &str| {
-                    matches!(other, NameAttribute::Extension(n) if n.eq_ignore_ascii_case(name))
-                };
-                let nonexistent =
-                    list.name_attributes.iter().any(|it| is_extension(it, "\\NonExistent"));
-                Event::List(Listed {
-                    name: unescape(&list.name),
-                    delimiter: list.delimiter.as_deref().map(unescape),
-                    is_trash: has(&NameAttribute::Trash),
-                    is_selectable: !has(&NameAttribute::NoSelect) && !nonexistent,
-                })
-            }
-            _ => return Ok(None),
-        }))
-    }
-
     /// The command that a tagged response ends. A tag that nobody is waiting
     /// for is no answer to anything.
-    fn answer_to(&mut self, tag: &RequestId) -> Result<Tag, UpstreamError> {
-        let place = self.outstanding.iter().position(|sent| sent.to_string() == tag.0);
+    fn answer_to(&mut self, tag: &str) -> Result<Tag, UpstreamError> {
+        let place = self
+            .outstanding
+            .iter()
+            .position(|sent| sent.to_string() == tag);
         match place {
             Some(place) => Ok(self.outstanding.remove(place)),
             None => {
@@ -337,8 +308,43 @@ impl Connection {
 /// What a read brought.
 enum Heard {
     Data(Data),
-    Response(ResponseData),
+    Event(Event),
+    Answer(String, Status),
+    /// A response that means nothing here.
+    Nothing,
     End,
+}
+
+/// What a decoded response says.
+fn heard(response: &Response<'_>) -> Heard {
+    Heard::Event(match response {
+        Response::Done {
+            tag,
+            status,
+            outcome,
+        } => {
+            return Heard::Answer(tag.0.clone(), Status::new(status, outcome));
+        }
+        Response::Data { status, outcome } => Event::Untagged(Status::new(status, outcome)),
+        Response::Continue(_) => Event::Continue,
+        Response::Capabilities(names) => Event::Capability(capability_names(names)),
+        Response::Expunge(seq) => Event::Expunge(*seq),
+        Response::MailboxData(MailboxDatum::Exists(exists)) => Event::Exists(*exists),
+        Response::MailboxData(MailboxDatum::List(list)) => {
+            let has = |attribute: &NameAttribute<'_>| list.name_attributes.contains(attribute);
+            let nonexistent = list.name_attributes.iter().any(|attribute| {
+                matches!(attribute, NameAttribute::Extension(name)
+                    if name.eq_ignore_ascii_case("\\NonExistent"))
+            });
+            Event::List(Listed {
+                name: unescape(&list.name),
+                delimiter: list.delimiter.as_deref().map(unescape),
+                is_trash: has(&NameAttribute::Trash),
+                is_selectable: !has(&NameAttribute::NoSelect) && !nonexistent,
+            })
+        }
+        _ => return Heard::Nothing,
+    })
 }
 
 impl From<Data> for Event {
@@ -364,7 +370,11 @@ fn unescape(quoted: &str) -> String {
     let mut text = String::with_capacity(quoted.len());
     let mut octets = quoted.chars();
     while let Some(octet) = octets.next() {
-        text.push(if octet == '\\' { octets.next().unwrap_or(octet) } else { octet });
+        text.push(if octet == '\\' {
+            octets.next().unwrap_or(octet)
+        } else {
+            octet
+        });
     }
     text
 }
@@ -372,9 +382,10 @@ fn unescape(quoted: &str) -> String {
 /// The UIDVALIDITY that an event announces, if it does.
 pub(super) fn uid_validity(event: &Event) -> Option<u32> {
     match event {
-        Event::Untagged(Status { code: Some(Code::UidValidity(uid_validity)), .. }) => {
-            Some(*uid_validity)
-        }
+        Event::Untagged(Status {
+            code: Some(Code::UidValidity(uid_validity)),
+            ..
+        }) => Some(*uid_validity),
         _ => None,
     }
 }

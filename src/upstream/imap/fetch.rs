@@ -66,7 +66,10 @@ enum Name {
     Uid,
     Size,
     Flags,
-    Body { section: Section, origin: Option<u64> },
+    Body {
+        section: Section,
+        origin: Option<u64>,
+    },
     Other,
 }
 
@@ -81,7 +84,15 @@ pub(super) struct Fetch {
 
 impl Fetch {
     pub fn new(seq: u32) -> Self {
-        Self { row: Row { seq, ..Row::default() }, depth: 0, name: None, closed: false }
+        Self {
+            row: Row {
+                seq,
+                ..Row::default()
+            },
+            depth: 0,
+            name: None,
+            closed: false,
+        }
     }
 
     /// Reads a line, or the rest of one behind a literal, without its line
@@ -225,7 +236,13 @@ impl Fetch {
         };
         self.row.with_body = true;
         let Row { seq, uid, .. } = self.row;
-        let start = BodyStart { seq, uid, section, origin, octets };
+        let start = BodyStart {
+            seq,
+            uid,
+            section,
+            origin,
+            octets,
+        };
         items.push_back(Item::Data(Data::BodyStart(start)));
         LiteralUse::Body
     }
@@ -237,8 +254,14 @@ fn parse_name(name: &[u8]) -> Name {
         b"UID" => Name::Uid,
         b"RFC822.SIZE" => Name::Size,
         b"FLAGS" => Name::Flags,
-        b"RFC822" => Name::Body { section: Section::Whole, origin: None },
-        b"RFC822.HEADER" => Name::Body { section: Section::Header, origin: None },
+        b"RFC822" => Name::Body {
+            section: Section::Whole,
+            origin: None,
+        },
+        b"RFC822.HEADER" => Name::Body {
+            section: Section::Header,
+            origin: None,
+        },
         other => body_name(other).unwrap_or(Name::Other),
     }
 }

@@ -86,7 +86,12 @@ enum Open {
 
 impl Framer {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, scanned: 0, literal: None, open: None }
+        Self {
+            limits,
+            scanned: 0,
+            literal: None,
+            open: None,
+        }
     }
 
     /// Takes what is complete out of `inbound` and appends it to `items`.
@@ -102,7 +107,9 @@ impl Framer {
                 }
                 continue;
             }
-            let Some(line) = self.take_line(inbound)? else { return Ok(()) };
+            let Some(line) = self.take_line(inbound)? else {
+                return Ok(());
+            };
             self.line(line.strip_suffix(b"\r").unwrap_or(&line), items)?;
         }
     }
@@ -135,8 +142,12 @@ impl Framer {
 
     /// Moves octets of the current literal on. False: more must come first.
     fn take_literal(&mut self, inbound: &mut BytesMut, items: &mut VecDeque<Item>) -> bool {
-        let Some(literal) = &mut self.literal else { return true };
-        let here = usize::try_from(literal.left).unwrap_or(usize::MAX).min(inbound.len());
+        let Some(literal) = &mut self.literal else {
+            return true;
+        };
+        let here = usize::try_from(literal.left)
+            .unwrap_or(usize::MAX)
+            .min(inbound.len());
         if here > 0 {
             let octets = inbound.split_to(here);
             literal.left -= here as u64;
@@ -194,7 +205,10 @@ impl Framer {
             }
             return Ok(());
         }
-        if is_one_of(first, &[b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH", b"CAPABILITY"]) {
+        if is_one_of(
+            first,
+            &[b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH", b"CAPABILITY"],
+        ) {
             items.push_back(vetted(line));
             Ok(())
         } else if is_one_of(first, &[b"LIST"]) {
@@ -286,7 +300,9 @@ fn word(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn is_one_of(word: &[u8], keywords: &[&[u8]]) -> bool {
-    keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
+    keywords
+        .iter()
+        .any(|keyword| word.eq_ignore_ascii_case(keyword))
 }
 
 /// A literal announced at the end of a line that is not read item by item.
@@ -336,5 +352,7 @@ fn esearch(mut rest: &[u8]) -> Result<Vec<RangeInclusive<u32>>, WireError> {
 }
 
 fn uid(digits: &[u8]) -> Result<u32, WireError> {
-    number(digits).and_then(|uid| u32::try_from(uid).ok()).ok_or(WireError::Garbage)
+    number(digits)
+        .and_then(|uid| u32::try_from(uid).ok())
+        .ok_or(WireError::Garbage)
 }

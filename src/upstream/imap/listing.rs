@@ -50,12 +50,12 @@ const MOST_EXPUNGED: u32 = 20_000;
 impl Listing {
     /// A listing of a mailbox that holds `exists` messages.
     pub fn new(exists: u32) -> Self {
-        Self { exists, due: exists, rows: Vec::new(), expunged: 0 }
-    }
-
-    /// Messages that the listing must name.
-    pub fn due(&self) -> u32 {
-        self.due
+        Self {
+            exists,
+            due: exists,
+            rows: Vec::new(),
+            expunged: 0,
+        }
     }
 
     /// A row of the listing, or news of a message's flags.
@@ -69,7 +69,11 @@ impl Listing {
         if self.rows.len() as u64 > 2 * u64::from(self.exists) + 1000 {
             return Err(ListingError::Restless);
         }
-        self.rows.push(Listed { seq: row.seq, uid: row.uid, octets: row.octets });
+        self.rows.push(Listed {
+            seq: row.seq,
+            uid: row.uid,
+            octets: row.octets,
+        });
         Ok(())
     }
 
@@ -152,7 +156,12 @@ mod tests {
     use super::*;
 
     fn row(seq: u32, uid: u32) -> Row {
-        Row { seq, uid: Some(uid), octets: Some(100 + u64::from(uid)), ..Row::default() }
+        Row {
+            seq,
+            uid: Some(uid),
+            octets: Some(100 + u64::from(uid)),
+            ..Row::default()
+        }
     }
 
     fn uids(listing: Listing) -> Result<Vec<u32>, ListingError> {
@@ -208,8 +217,14 @@ mod tests {
         changed.row(row(1, 4)).unwrap();
         changed.row(row(1, 5)).unwrap();
         assert_eq!(uids(changed), Err(ListingError::Contradiction));
-        assert_eq!(Listing::new(1).row(row(2, 4)), Err(ListingError::NoSuchMessage));
-        assert_eq!(Listing::new(1).row(row(0, 4)), Err(ListingError::NoSuchMessage));
+        assert_eq!(
+            Listing::new(1).row(row(2, 4)),
+            Err(ListingError::NoSuchMessage)
+        );
+        assert_eq!(
+            Listing::new(1).row(row(0, 4)),
+            Err(ListingError::NoSuchMessage)
+        );
         assert_eq!(Listing::new(2).exists(1), Err(ListingError::Contradiction));
         assert_eq!(Listing::new(2).expunge(3), Err(ListingError::NoSuchMessage));
     }
@@ -217,9 +232,21 @@ mod tests {
     #[test]
     fn news_of_flags_neither_helps_nor_hurts() {
         let mut listing = Listing::new(1);
-        listing.row(Row { seq: 1, deleted: Some(false), ..Row::default() }).unwrap();
+        listing
+            .row(Row {
+                seq: 1,
+                deleted: Some(false),
+                ..Row::default()
+            })
+            .unwrap();
         listing.row(row(1, 4)).unwrap();
-        listing.row(Row { seq: 1, uid: Some(4), ..Row::default() }).unwrap();
+        listing
+            .row(Row {
+                seq: 1,
+                uid: Some(4),
+                ..Row::default()
+            })
+            .unwrap();
         assert_eq!(uids(listing), Ok(vec![4]));
     }
 }

@@ -36,7 +36,9 @@ impl Capabilities {
 
     /// The number behind `NAME=`, as in `MESSAGELIMIT=1000` (RFC 9738).
     pub fn number(&self, name: &str) -> Option<u32> {
-        self.0.iter().find_map(|it| it.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+        self.0
+            .iter()
+            .find_map(|it| it.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     }
 
     /// In alphabetical order.
@@ -78,8 +80,11 @@ impl Greeted {
         let mut connection = Connection::new(stream, config.limits, config.timeouts);
         let greeting = greeting(&mut connection, deadline).await?;
         let told = capability_code(&greeting);
-        let mut greeted =
-            Self { connection, capabilities: Capabilities::default(), greeting: greeting.text };
+        let mut greeted = Self {
+            connection,
+            capabilities: Capabilities::default(),
+            greeting: greeting.text,
+        };
         if config.security == Security::StartTls {
             return greeted.start_tls(config, told).await;
         }
@@ -104,7 +109,10 @@ impl Greeted {
             let reason = "the upstream does not offer STARTTLS";
             return Err(UpstreamError::Misconfigured(reason.into()));
         }
-        let answer = self.connection.run(Command::new("STARTTLS"), |_| Ok(())).await?;
+        let answer = self
+            .connection
+            .run(Command::new("STARTTLS"), |_| Ok(()))
+            .await?;
         answer.ok_or_error("STARTTLS")?;
         let transport::Stream::Left(tcp) = self.connection.into_stream()? else {
             return Err(UpstreamError::protocol("STARTTLS under TLS"));
@@ -133,7 +141,9 @@ impl Greeted {
         let before = &self.capabilities;
         let mechanism = match credentials {
             Credentials::Password { .. } if before.sasl(Mechanism::Plain) => Some(Mechanism::Plain),
-            Credentials::Password { authorize_as: None, .. } if !before.has("LOGINDISABLED") => None,
+            Credentials::Password {
+                authorize_as: None, ..
+            } if !before.has("LOGINDISABLED") => None,
             Credentials::Password { .. } => {
                 let reason = "the upstream offers no login by password that popgate can use";
                 return Err(UpstreamError::Misconfigured(reason.into()));
@@ -151,7 +161,10 @@ impl Greeted {
         };
         let mut told = None;
         let answer = match mechanism {
-            Some(mechanism) => self.authenticate(mechanism, credentials, config, &mut told).await?,
+            Some(mechanism) => {
+                self.authenticate(mechanism, credentials, config, &mut told)
+                    .await?
+            }
             None => self.plain_login(credentials, &mut told).await?,
         };
         if answer.kind != Kind::Ok {
@@ -190,9 +203,8 @@ impl Greeted {
         config: &Config,
         told: &mut Option<Capabilities>,
     ) -> Result<Status, UpstreamError> {
-        let response =
-            sasl::initial_response(mechanism, credentials, &config.host, config.port)
-                .ok_or(UpstreamError::Authentication)?;
+        let response = sasl::initial_response(mechanism, credentials, &config.host, config.port)
+            .ok_or(UpstreamError::Authentication)?;
         let command = Command::new("AUTHENTICATE").word(mechanism.name());
         let deadline = self.connection.deadline();
         let (tag, mut unsent) = if self.capabilities.has("SASL-IR") {
@@ -204,7 +216,7 @@ impl Greeted {
         loop {
             match self.connection.event(deadline).await? {
                 Event::Done(other, status) if other == tag => return Ok(status),
-                Event::Continue(_) => {
+                Event::Continue => {
                     challenges += 1;
                     if challenges > 3 {
                         return Err(UpstreamError::protocol("challenges without end"));

@@ -52,7 +52,9 @@ pub(super) async fn select(
     writes: bool,
 ) -> Result<Selected, UpstreamError> {
     let mut told = Told::default();
-    let answer = connection.run(select_command(writes), |event| told.hear(event)).await?;
+    let answer = connection
+        .run(select_command(writes), |event| told.hear(event))
+        .await?;
     told.selected(answer, writes)
 }
 
@@ -88,10 +90,13 @@ impl Told {
             return Err(UpstreamError::Misconfigured(reason.into()));
         }
         match (self.exists, self.uid_validity) {
-            (Some(exists), Some(uid_validity)) if uid_validity != 0 => {
-                Ok(Selected { exists, uid_validity })
-            }
-            _ => Err(UpstreamError::protocol("SELECT without EXISTS or UIDVALIDITY")),
+            (Some(exists), Some(uid_validity)) if uid_validity != 0 => Ok(Selected {
+                exists,
+                uid_validity,
+            }),
+            _ => Err(UpstreamError::protocol(
+                "SELECT without EXISTS or UIDVALIDITY",
+            )),
         }
     }
 }
@@ -108,7 +113,10 @@ pub(super) async fn open(
     let deadline = connection.deadline();
     // LIST and SELECT do not depend on each other: one round trip for both.
     let mut lists = Vec::new();
-    if matches!(config.delete, DeletePolicy::Trash | DeletePolicy::TrashIfThere) {
+    if matches!(
+        config.delete,
+        DeletePolicy::Trash | DeletePolicy::TrashIfThere
+    ) {
         for command in list_commands(capabilities) {
             lists.push(connection.send(command).await?);
         }
@@ -116,18 +124,29 @@ pub(super) async fn open(
     let select = connection.send(select_command(writes)).await?;
     let mut told = Told::default();
     for tag in lists {
-        let answer = connection.wait(tag, deadline, |event| told.hear(event)).await?;
+        let answer = connection
+            .wait(tag, deadline, |event| told.hear(event))
+            .await?;
         answer.ok_or_error("LIST")?;
     }
-    let answer = connection.wait(select, deadline, |event| told.hear(event)).await?;
+    let answer = connection
+        .wait(select, deadline, |event| told.hear(event))
+        .await?;
     let selected = told.selected(answer, writes)?;
     let removal = removal(config.delete, &told.listed, capabilities)?;
     if selected.exists == 0 {
         // FETCH 1:* would be refused by some (Cyrus).
-        return Ok(Opened { selected, removal, entries: Vec::new(), marked: Vec::new() });
+        return Ok(Opened {
+            selected,
+            removal,
+            entries: Vec::new(),
+            marked: Vec::new(),
+        });
     }
     if selected.exists > config.limits.messages {
-        return Err(UpstreamError::Misconfigured("the mailbox has too many messages".into()));
+        return Err(UpstreamError::Misconfigured(
+            "the mailbox has too many messages".into(),
+        ));
     }
     let (mut entries, deleted) = list(connection, capabilities, selected).await?;
     let unfinished = unfinished(selected.uid_validity);
@@ -142,7 +161,12 @@ pub(super) async fn open(
         }
         ours
     });
-    Ok(Opened { selected, removal, entries, marked })
+    Ok(Opened {
+        selected,
+        removal,
+        entries,
+        marked,
+    })
 }
 
 /// Commands whose answers name the Trash, if there is one: by special use
@@ -161,9 +185,15 @@ fn list_commands(capabilities: &Capabilities) -> Vec<Command> {
 
 /// The Trash among the listed mailboxes.
 fn trash(listed: &[Listed]) -> Option<&Listed> {
-    let usable = || listed.iter().filter(|it| it.is_selectable && !it.name.is_empty());
+    let usable = || {
+        listed
+            .iter()
+            .filter(|it| it.is_selectable && !it.name.is_empty())
+    };
     let named = |name: &str| usable().find(|it| leaf(it).is_some_and(|leaf| leaf == name));
-    usable().find(|it| it.is_trash).or_else(|| TRASH_NAMES.iter().find_map(|name| named(name)))
+    usable()
+        .find(|it| it.is_trash)
+        .or_else(|| TRASH_NAMES.iter().find_map(|name| named(name)))
 }
 
 /// The name of a mailbox on the top level, or directly below INBOX or Gmail's
@@ -218,7 +248,11 @@ struct DeletedUids(Vec<std::ops::RangeInclusive<u32>>);
 impl DeletedUids {
     fn contains(&self, uid: u32) -> bool {
         let behind = self.0.partition_point(|range| *range.start() <= uid);
-        behind > 0 && self.0.get(behind - 1).is_some_and(|range| range.contains(&uid))
+        behind > 0
+            && self
+                .0
+                .get(behind - 1)
+                .is_some_and(|range| range.contains(&uid))
     }
 }
 
@@ -233,7 +267,9 @@ async fn list(
     let mut deleted = Vec::new();
     let mut hear = |event: Event| {
         if uid_validity(&event).is_some_and(|other| other != selected.uid_validity) {
-            return Err(UpstreamError::temporary("UIDVALIDITY changed while listing"));
+            return Err(UpstreamError::temporary(
+                "UIDVALIDITY changed while listing",
+            ));
         }
         let heard = match event {
             Event::Row(row) => listing.row(row),
@@ -259,7 +295,10 @@ async fn list(
     }
     let search = connection.send(search).await?;
     for fetch in fetches {
-        connection.wait(fetch, deadline, &mut hear).await?.ok_or_error("listing")?;
+        connection
+            .wait(fetch, deadline, &mut hear)
+            .await?
+            .ok_or_error("listing")?;
     }
     let found = connection.wait(search, deadline, &mut hear).await?;
     let mut by_flags = HashSet::new();
@@ -274,12 +313,16 @@ async fn list(
             Ok(())
         };
         let command = Command::new("UID FETCH 1:* (UID FLAGS)");
-        connection.run(command, hear_flags).await?.ok_or_error("listing flags")?;
+        connection
+            .run(command, hear_flags)
+            .await?
+            .ok_or_error("listing flags")?;
     }
     deleted.extend(by_flags.into_iter().map(|uid| uid..=uid));
     deleted.sort_unstable_by_key(|range| *range.start());
-    let entries =
-        listing.finish().map_err(|error| UpstreamError::protocol(error.to_string().as_str()))?;
+    let entries = listing
+        .finish()
+        .map_err(|error| UpstreamError::protocol(error.to_string().as_str()))?;
     Ok((entries, DeletedUids(deleted)))
 }
 
@@ -291,7 +334,9 @@ fn pages(exists: u32, limit: Option<u32>) -> Vec<Command> {
     };
     let page = |first: u32| {
         let last = first.saturating_add(limit - 1).min(exists);
-        Command::new("FETCH").messages(first, last).word("(UID RFC822.SIZE)")
+        Command::new("FETCH")
+            .messages(first, last)
+            .word("(UID RFC822.SIZE)")
     };
     (1..=exists).step_by(limit as usize).map(page).collect()
 }
@@ -302,14 +347,22 @@ mod tests {
 
     fn mailbox(name: &str, is_trash: bool) -> Listed {
         let delimiter = Some(if name.contains('.') { "." } else { "/" }.to_owned());
-        Listed { name: name.to_owned(), delimiter, is_trash, is_selectable: true }
+        Listed {
+            name: name.to_owned(),
+            delimiter,
+            is_trash,
+            is_selectable: true,
+        }
     }
 
     #[test]
     fn the_trash_is_found_by_its_use_or_by_its_name() {
         let by_use = [mailbox("Trash", false), mailbox("Papelera", true)];
         assert_eq!(trash(&by_use).unwrap().name, "Papelera");
-        let courier = [mailbox("INBOX.Projects.Trash", false), mailbox("INBOX.Trash", false)];
+        let courier = [
+            mailbox("INBOX.Projects.Trash", false),
+            mailbox("INBOX.Trash", false),
+        ];
         assert_eq!(trash(&courier).unwrap().name, "INBOX.Trash");
         let exchange = [mailbox("Deleted Items", false)];
         assert_eq!(trash(&exchange).unwrap().name, "Deleted Items");

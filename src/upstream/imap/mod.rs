@@ -44,7 +44,10 @@ pub struct Imap {
 impl Imap {
     /// The upstream; it is first connected to when somebody logs in.
     pub fn new(config: Config) -> Self {
-        Self { config: Arc::new(config), shared: Arc::default() }
+        Self {
+            config: Arc::new(config),
+            shared: Arc::default(),
+        }
     }
 }
 
@@ -106,8 +109,11 @@ const REFUSED: u8 = 2;
 
 impl Shared {
     fn learn_mechanisms(&self, capabilities: &login::Capabilities) {
-        let tokens = ["AUTH=XOAUTH2", "AUTH=OAUTHBEARER"].iter().any(|it| capabilities.has(it));
-        self.tokens.store(if tokens { TAKEN } else { REFUSED }, Ordering::Relaxed);
+        let tokens = ["AUTH=XOAUTH2", "AUTH=OAUTHBEARER"]
+            .iter()
+            .any(|it| capabilities.has(it));
+        self.tokens
+            .store(if tokens { TAKEN } else { REFUSED }, Ordering::Relaxed);
     }
 
     /// Whether the upstream takes bearer tokens; it may, until it was asked.
@@ -116,7 +122,10 @@ impl Shared {
     }
 
     fn unfinished(&self, account: &str, uid_validity: u32) -> HashSet<u32> {
-        let unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match unfinished.get(account) {
             Some(it) if it.uid_validity == uid_validity => it.uids.clone(),
             _ => HashSet::new(),
@@ -124,7 +133,10 @@ impl Shared {
     }
 
     fn set_unfinished(&self, account: &str, uid_validity: u32, uids: HashSet<u32>) {
-        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unfinished = self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if uids.is_empty() {
             unfinished.remove(account);
         } else {
@@ -134,7 +146,11 @@ impl Shared {
 
     fn learned(&self, account: &str, uid_validity: u32) -> HashMap<u32, u64> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.accounts.get(&(account.to_owned(), uid_validity)).cloned().unwrap_or_default()
+        learned
+            .accounts
+            .get(&(account.to_owned(), uid_validity))
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn learn(&self, account: &str, uid_validity: u32, uid: u32, octets: u64) {
@@ -142,7 +158,10 @@ impl Shared {
         if learned.entries >= MOST_LEARNED {
             *learned = Learned::default();
         }
-        let sizes = learned.accounts.entry((account.to_owned(), uid_validity)).or_default();
+        let sizes = learned
+            .accounts
+            .entry((account.to_owned(), uid_validity))
+            .or_default();
         if sizes.insert(uid, octets).is_none() {
             learned.entries += 1;
         }

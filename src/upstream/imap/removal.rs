@@ -16,7 +16,11 @@ impl ImapSession {
     /// are still there, as verified; an error means that none is known to be
     /// gone.
     pub(super) async fn remove(&mut self, uids: Vec<u32>) -> Result<Vec<u32>, UpstreamError> {
-        let mut progress = Progress { left: uids, copied: HashSet::new(), verified: false };
+        let mut progress = Progress {
+            left: uids,
+            copied: HashSet::new(),
+            verified: false,
+        };
         let mut result = self.attempt(&mut progress).await;
         let again = match &result {
             // All said OK, and yet something is left (Dovecot 2.3 may do so
@@ -62,7 +66,9 @@ impl ImapSession {
         let connection = self.ready().await?;
         let selected = mailbox::select(connection, true).await?;
         if selected.uid_validity != session_validity {
-            return Err(UpstreamError::temporary("UIDVALIDITY changed: nothing is deleted"));
+            return Err(UpstreamError::temporary(
+                "UIDVALIDITY changed: nothing is deleted",
+            ));
         }
         Ok(())
     }
@@ -73,9 +79,9 @@ impl ImapSession {
         progress: &mut Progress,
     ) -> Result<Answer, UpstreamError> {
         match self.mailbox.removal.clone() {
-            Removal::Never => {
-                Err(UpstreamError::Misconfigured("the delete policy refuses deletion".into()))
-            }
+            Removal::Never => Err(UpstreamError::Misconfigured(
+                "the delete policy refuses deletion".into(),
+            )),
             Removal::Move(trash) => self.obey(to_mailbox("UID MOVE", set, &trash)?).await,
             Removal::CopyThenExpunge(trash) => {
                 // A copy that was confirmed is not made twice.
@@ -99,8 +105,11 @@ impl ImapSession {
         progress: &Progress,
     ) -> Result<Answer, UpstreamError> {
         let marked = progress.left.iter().copied().collect();
-        self.shared.set_unfinished(self.account(), self.mailbox.uid_validity, marked);
-        let store = Command::new("UID STORE").set(set).word("+FLAGS.SILENT (\\Deleted)");
+        self.shared
+            .set_unfinished(self.account(), self.mailbox.uid_validity, marked);
+        let store = Command::new("UID STORE")
+            .set(set)
+            .word("+FLAGS.SILENT (\\Deleted)");
         if self.obey(store).await? == Answer::Refused {
             return Ok(Answer::Refused);
         }
@@ -154,7 +163,9 @@ impl ImapSession {
     }
 
     fn is_usable(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.is_usable())
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.is_usable())
     }
 
     /// The client will be told that these are still there: they must not stay
@@ -163,10 +174,15 @@ impl ImapSession {
     async fn settle(&mut self, left: &[u32]) {
         let uid_validity = self.mailbox.uid_validity;
         if left.is_empty() {
-            self.shared.set_unfinished(self.account(), uid_validity, HashSet::new());
+            self.shared
+                .set_unfinished(self.account(), uid_validity, HashSet::new());
             return;
         }
-        if self.shared.unfinished(self.account(), uid_validity).is_empty() {
+        if self
+            .shared
+            .unfinished(self.account(), uid_validity)
+            .is_empty()
+        {
             return;
         }
         if !self.is_usable() || self.unmark(left).await.is_err() {
@@ -182,10 +198,16 @@ impl ImapSession {
     pub(super) async fn unmark(&mut self, uids: &[u32]) -> Result<(), UpstreamError> {
         for set in UidSet::cut(uids) {
             let connection = self.ready().await?;
-            let command = Command::new("UID STORE").set(&set).word("-FLAGS.SILENT (\\Deleted)");
-            connection.run(command, |_| Ok(())).await?.ok_or_error("unmarking")?;
+            let command = Command::new("UID STORE")
+                .set(&set)
+                .word("-FLAGS.SILENT (\\Deleted)");
+            connection
+                .run(command, |_| Ok(()))
+                .await?
+                .ok_or_error("unmarking")?;
         }
-        self.shared.set_unfinished(self.account(), self.mailbox.uid_validity, HashSet::new());
+        self.shared
+            .set_unfinished(self.account(), self.mailbox.uid_validity, HashSet::new());
         Ok(())
     }
 }

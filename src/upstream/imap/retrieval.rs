@@ -36,7 +36,10 @@ enum Plan {
     Whole,
     Header,
     /// `octets` from `first` on; whether more parts follow is seen by its length.
-    Part { first: u64, octets: u64 },
+    Part {
+        first: u64,
+        octets: u64,
+    },
 }
 
 /// A message being fetched.
@@ -94,7 +97,9 @@ impl Retrieval {
     /// client was told anything.
     pub async fn begin(mut self, session: &mut ImapSession) -> Result<Self, UpstreamError> {
         let connection = session.ready().await?;
-        self.send(connection).await.inspect_err(|_| session.mid_retrieval = true)?;
+        self.send(connection)
+            .await
+            .inspect_err(|_| session.mid_retrieval = true)?;
         session.mid_retrieval = true;
         self.first = self.advance(session).await?;
         Ok(self)
@@ -106,7 +111,9 @@ impl Retrieval {
             Plan::Header => ("HEADER", None),
             Plan::Part { first, octets } => ("", Some((first, octets))),
         };
-        let command = Command::new("UID FETCH").set(&UidSet::one(self.uid)).peek(section, part);
+        let command = Command::new("UID FETCH")
+            .set(&UidSet::one(self.uid))
+            .peek(section, part);
         self.announced = None;
         self.left = 0;
         self.skip = 0;
@@ -128,7 +135,9 @@ impl Retrieval {
             };
             let event = connection.event(deadline).await?;
             if uid_validity(&event).is_some_and(|other| other != session.mailbox.uid_validity) {
-                return Err(UpstreamError::temporary("UIDVALIDITY changed during the session"));
+                return Err(UpstreamError::temporary(
+                    "UIDVALIDITY changed during the session",
+                ));
             }
             match event {
                 Event::BodyStart(start) => self.start(start)?,
@@ -193,7 +202,9 @@ impl Retrieval {
         // message they have lost.
         let from_start = matches!(self.plan, Plan::Whole | Plan::Part { first: 0, .. });
         if from_start && start.octets == 0 && self.listed > 0 {
-            return Err(UpstreamError::protocol("an empty message that was listed with text"));
+            return Err(UpstreamError::protocol(
+                "an empty message that was listed with text",
+            ));
         }
         self.announced = Some(start.octets);
         self.left = start.octets;
@@ -202,11 +213,17 @@ impl Retrieval {
 
     /// The part behind the one that is complete, unless that was the last.
     fn next_part(&self) -> Option<Plan> {
-        let Plan::Part { first, octets } = self.plan else { return None };
+        let Plan::Part { first, octets } = self.plan else {
+            return None;
+        };
         if self.announced.unwrap_or(0) < octets {
             return None;
         }
-        Some(part(first + octets, (octets * 2).min(LARGEST_PART), self.listed))
+        Some(part(
+            first + octets,
+            (octets * 2).min(LARGEST_PART),
+            self.listed,
+        ))
     }
 }
 

@@ -53,8 +53,7 @@ impl ImapSession {
         credentials: Credentials,
         client: IpAddr,
     ) -> Result<Self, UpstreamError> {
-        let (connection, capabilities) =
-            connect(&config, &shared, &credentials, client).await?;
+        let (connection, capabilities) = connect(&config, &shared, &credentials, client).await?;
         Ok(Self {
             config,
             shared,
@@ -99,7 +98,9 @@ impl ImapSession {
         })?;
         let selected = mailbox::select(&mut connection, self.config.delete.writes()).await?;
         if selected.uid_validity != self.mailbox.uid_validity {
-            return Err(UpstreamError::temporary("UIDVALIDITY changed during the session"));
+            return Err(UpstreamError::temporary(
+                "UIDVALIDITY changed during the session",
+            ));
         }
         self.capabilities = capabilities;
         Ok(connection)
@@ -107,7 +108,11 @@ impl ImapSession {
 
     /// The UID of a message of the maildrop.
     pub(super) fn uid(&self, message: MessageIndex) -> Result<u32, UpstreamError> {
-        self.mailbox.uids.get(message).copied().ok_or(UpstreamError::Gone)
+        self.mailbox
+            .uids
+            .get(message)
+            .copied()
+            .ok_or(UpstreamError::Gone)
     }
 }
 
@@ -138,8 +143,7 @@ impl UpstreamSession for ImapSession {
             return Err(UpstreamError::temporary("the connection is lost"));
         };
         let unfinished = |uid_validity| shared.unfinished(&account, uid_validity);
-        let opened =
-            mailbox::open(connection, &self.capabilities, &config, unfinished).await?;
+        let opened = mailbox::open(connection, &self.capabilities, &config, unfinished).await?;
         let uid_validity = opened.selected.uid_validity;
         let mut maildrop = MaildropBuilder::with_capacity(opened.entries.len());
         self.mailbox = Mailbox {
@@ -163,7 +167,9 @@ impl UpstreamSession for ImapSession {
         {
             tracing::warn!(upstream = %self.config.name, %error, "messages stay marked \\Deleted");
         }
-        maildrop.build().map_err(|error| UpstreamError::protocol(error.to_string().as_str()))
+        maildrop
+            .build()
+            .map_err(|error| UpstreamError::protocol(error.to_string().as_str()))
     }
 
     async fn retrieve(
@@ -188,17 +194,24 @@ impl UpstreamSession for ImapSession {
     }
 
     fn learn_octets(&mut self, message: MessageIndex, octets: u64) {
-        let known = (self.mailbox.uids.get(message), self.mailbox.octets.get(message));
+        let known = (
+            self.mailbox.uids.get(message),
+            self.mailbox.octets.get(message),
+        );
         if let (Some(uid), Some(listed)) = known
             && *listed != octets
         {
-            self.shared.learn(self.account(), self.mailbox.uid_validity, *uid, octets);
+            self.shared
+                .learn(self.account(), self.mailbox.uid_validity, *uid, octets);
         }
     }
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
-        let uids: Result<Vec<u32>, _> =
-            update.delete().iter().map(|message| self.uid(*message)).collect();
+        let uids: Result<Vec<u32>, _> = update
+            .delete()
+            .iter()
+            .map(|message| self.uid(*message))
+            .collect();
         let left: HashSet<u32> = self.remove(uids?).await?.into_iter().collect();
         let mut outcome = Outcome::default();
         for &message in update.delete() {

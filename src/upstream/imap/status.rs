@@ -48,7 +48,11 @@ impl Status {
             Some(code) => (known(code), text),
             None => unknown(text),
         };
-        Self { kind, code, text: text.to_owned() }
+        Self {
+            kind,
+            code,
+            text: text.to_owned(),
+        }
     }
 
     /// Whether the response code is the one of this name (upper case).
@@ -71,7 +75,10 @@ impl Status {
     pub fn refusal(&self, what: &str) -> UpstreamError {
         let reason = Reason::quoting(what, &self.text);
         if let Some(retry_after) = self.backoff() {
-            return UpstreamError::Temporary { reason, retry_after: Some(retry_after) };
+            return UpstreamError::Temporary {
+                reason,
+                retry_after: Some(retry_after),
+            };
         }
         let name = match &self.code {
             Some(Code::Named(name)) => name.as_str(),
@@ -144,8 +151,12 @@ impl Status {
     fn backoff(&self) -> Option<Duration> {
         let text = self.text.to_ascii_lowercase();
         let (_, rest) = text.split_once("backoff time:")?;
-        let digits: String =
-            rest.trim_start().chars().take_while(char::is_ascii_digit).take(9).collect();
+        let digits: String = rest
+            .trim_start()
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .take(9)
+            .collect();
         digits.parse().ok().map(Duration::from_millis)
     }
 }
@@ -192,7 +203,10 @@ mod tests {
     use super::*;
 
     fn no(text: &str) -> Status {
-        let outcome = Outcome { code: None, information: Some(text.into()) };
+        let outcome = Outcome {
+            code: None,
+            information: Some(text.into()),
+        };
         Status::new(&ProtoStatus::No, &outcome)
     }
 
@@ -207,7 +221,10 @@ mod tests {
             "",
         ] {
             let error = no(text).login_refusal();
-            assert!(matches!(error, UpstreamError::Authentication), "{text}: {error:?}");
+            assert!(
+                matches!(error, UpstreamError::Authentication),
+                "{text}: {error:?}"
+            );
         }
     }
 
@@ -222,7 +239,10 @@ mod tests {
             "[SOMETHINGNEW] who knows",
         ] {
             let error = no(text).login_refusal();
-            assert!(matches!(error, UpstreamError::Temporary { .. }), "{text}: {error:?}");
+            assert!(
+                matches!(error, UpstreamError::Temporary { .. }),
+                "{text}: {error:?}"
+            );
         }
     }
 
@@ -230,9 +250,15 @@ mod tests {
     fn limits_settings_and_throttles_have_their_own_errors() {
         let too_many = no("[ALERT] Too many simultaneous connections. (Failure)");
         assert!(matches!(too_many.login_refusal(), UpstreamError::InUse(_)));
-        assert!(matches!(no("[LIMIT] enough").login_refusal(), UpstreamError::InUse(_)));
+        assert!(matches!(
+            no("[LIMIT] enough").login_refusal(),
+            UpstreamError::InUse(_)
+        ));
         let authorization = no("[AUTHORIZATIONFAILED] not yours");
-        assert!(matches!(authorization.login_refusal(), UpstreamError::Misconfigured(_)));
+        assert!(matches!(
+            authorization.login_refusal(),
+            UpstreamError::Misconfigured(_)
+        ));
         let throttled = no("Request is throttled. Suggested Backoff Time: 1500 milliseconds");
         let UpstreamError::Temporary { retry_after, .. } = throttled.login_refusal() else {
             panic!("a throttle is temporary");

@@ -136,7 +136,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
             if read == 0 {
                 return Poll::Ready(Ok(()));
             }
-            this.framer.advance(&mut this.inbound, &mut this.items).map_err(io::Error::other)?;
+            this.framer
+                .advance(&mut this.inbound, &mut this.items)
+                .map_err(io::Error::other)?;
         }
     }
 }

@@ -27,8 +27,12 @@ pub(super) async fn tcp(host: &str, port: u16) -> Result<TcpStream, UpstreamErro
     let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
     // A command goes out in one write and wants its answer now.
     stream.set_nodelay(true).map_err(failed)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4);
+    socket2::SockRef::from(&stream)
+        .set_tcp_keepalive(&keepalive)
+        .map_err(failed)?;
     Ok(stream)
 }
 
@@ -38,8 +42,9 @@ pub(super) async fn tls(
     host: &str,
     config: &Arc<rustls::ClientConfig>,
 ) -> Result<Stream, UpstreamError> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| UpstreamError::Misconfigured("the host name cannot have a certificate".into()))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        UpstreamError::Misconfigured("the host name cannot have a certificate".into())
+    })?;
     let connector = TlsConnector::from(Arc::clone(config));
     match connector.connect(name, stream).await {
         Ok(stream) => Ok(Either::Right(Box::new(stream))),
@@ -50,7 +55,9 @@ pub(super) async fn tls(
 /// A certificate that does not verify is for the operator; anything else may be
 /// an outage.
 fn tls_error(error: &io::Error) -> UpstreamError {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = Reason::quoting("TLS", &error.to_string());
     match inner {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {

@@ -1,0 +1,253 @@
+//! Listening sockets, and how many connections they let in.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::client::Client;
+use super::config::Security;
+use super::connection::{self, Context};
+use super::guard::network;
+use crate::metrics::{ConnectionLimit, Counted, SessionEnd};
+
+/// How long to wait when the process has run out of descriptors.
+const BREATHER: Duration = Duration::from_millis(100);
+/// Silence before the kernel asks whether a client is still there: a dead one
+/// must not hold its maildrop for ever.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A socket that is bound and listens.
+pub(super) struct Listener {
+    socket: StdListener,
+    security: Security,
+}
+
+impl Listener {
+    /// Binds and listens at `address`.
+    pub fn bind(address: SocketAddr, security: Security) -> io::Result<Self> {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // A restart must not wait for old connections to be forgotten.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self {
+            socket: socket.into(),
+            security,
+        })
+    }
+
+    /// Where it listens; the port is the real one.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts connections until the gateway is to stop.
+    pub async fn accept(
+        self,
+        context: Arc<Context>,
+        admission: Arc<Admission>,
+        sessions: TaskTracker,
+    ) -> io::Result<()> {
+        let socket = TcpListener::from_std(self.socket)?;
+        let security = Arc::new(self.security);
+        loop {
+            let accepted = tokio::select! {
+                () = context.shutdown.cancelled() => return Ok(()),
+                accepted = socket.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(BREATHER).await;
+                    continue;
+                }
+            };
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            match admission.admit(peer.ip()) {
+                Ok(ticket) => {
+                    let (context, security) = (Arc::clone(&context), Arc::clone(&security));
+                    sessions.spawn(async move {
+                        let counted = Counted::new(&context.metrics.sessions_active);
+                        welcome(context, stream, peer, &security).await;
+                        drop((counted, ticket));
+                    });
+                }
+                Err(limit) => {
+                    context
+                        .metrics
+                        .connections_refused
+                        .get_or_create(&limit)
+                        .inc();
+                    refuse(&stream, &security);
+                    debug!(client = %peer, limit = limit.as_str(), "connection refused");
+                }
+            }
+        }
+    }
+}
+
+/// A connection begins: TLS first, where that is the custom of the port.
+async fn welcome(context: Arc<Context>, stream: TcpStream, peer: SocketAddr, security: &Security) {
+    // Answers go out in one write and are wanted now.
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4);
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    let slowest = context.config.limits.slowest_reader;
+    match security {
+        Security::Stls(certificates) => {
+            let client = Client::new(Either::Left(stream), slowest);
+            connection::serve(context, client, peer, certificates.clone(), false).await;
+        }
+        Security::ImplicitTls(certificates) => {
+            let accept = TlsAcceptor::from(certificates.server_config()).accept(stream);
+            let patience = context.config.timeouts.handshake;
+            let accepted = tokio::select! {
+                accepted = tokio::time::timeout(patience, accept) => accepted,
+                () = context.shutdown.cancelled() => return,
+            };
+            match accepted {
+                Ok(Ok(stream)) => {
+                    let client = Client::new(Either::Right(Box::new(stream)), slowest);
+                    connection::serve(context, client, peer, None, true).await;
+                }
+                Ok(Err(_)) | Err(_) => {
+                    context.metrics.tls_handshake_failures.inc();
+                    context
+                        .metrics
+                        .sessions
+                        .get_or_create(&SessionEnd::Tls)
+                        .inc();
+                    debug!(client = %peer, "TLS handshake failed");
+                }
+            }
+        }
+    }
+}
+
+/// Says why, where that can be said without waiting.
+fn refuse(stream: &TcpStream, security: &Security) {
+    if matches!(security, Security::Stls(_)) {
+        let _ = stream.try_write(b"-ERR [SYS/TEMP] too many connections, try again later\r\n");
+    }
+}
+
+/// Who may come in: so many connections in all, and from each address.
+pub(super) struct Admission {
+    all: Arc<Semaphore>,
+    most_per_address: usize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Leave to be connected, until dropped.
+pub(super) struct Ticket {
+    admission: Arc<Admission>,
+    address: Option<IpAddr>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// Lets in `all` connections, of these `per_address` from each address.
+    pub fn new(all: usize, per_address: usize) -> Arc<Self> {
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
+            most_per_address: per_address,
+            by_address: Mutex::default(),
+        })
+    }
+
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, ConnectionLimit> {
+        let permit = Arc::clone(&self.all)
+            .try_acquire_owned()
+            .map_err(|_| ConnectionLimit::Connections)?;
+        // A front or a mail system on this host speaks for many.
+        let address = (!address.is_loopback()).then(|| network(address));
+        if let Some(address) = address {
+            let mut counts = self
+                .by_address
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(address).or_default();
+            if *count >= self.most_per_address {
+                return Err(ConnectionLimit::PerAddress);
+            }
+            *count += 1;
+        }
+        Ok(Ticket {
+            admission: Arc::clone(self),
+            address,
+            _permit: permit,
+        })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut counts = self
+            .admission
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_share_and_gets_it_back() {
+        let admission = Admission::new(10, 2);
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let first = admission.admit(address).ok().unwrap();
+        let _second = admission.admit(address).ok().unwrap();
+        assert_eq!(
+            admission.admit(address).err(),
+            Some(ConnectionLimit::PerAddress)
+        );
+        assert!(admission.admit("192.0.2.2".parse().unwrap()).is_ok());
+        drop(first);
+        assert!(admission.admit(address).is_ok());
+    }
+
+    #[test]
+    fn loopback_is_only_held_to_the_limit_for_all() {
+        let admission = Admission::new(3, 1);
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        let tickets: Vec<_> = (0..3)
+            .map(|_| admission.admit(loopback).ok().unwrap())
+            .collect();
+        assert_eq!(
+            admission.admit(loopback).err(),
+            Some(ConnectionLimit::Connections)
+        );
+        drop(tickets);
+        assert!(admission.admit(loopback).is_ok());
+    }
+}

@@ -1,0 +1,160 @@
+//! The POP3 server: sockets, limits, and a driver for each connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::metrics::Metrics;
+use crate::upstream::Upstream;
+
+mod client;
+pub mod config;
+mod connection;
+mod delivery;
+mod guard;
+mod listener;
+mod lock;
+mod refusal;
+pub mod tls;
+
+use config::{Config, Security};
+use connection::Context;
+use guard::Guard;
+use listener::{Admission, Listener};
+
+/// Descriptors for everything but connections.
+const SPARE_DESCRIPTORS: u64 = 32;
+
+/// A gateway whose sockets are bound.
+pub struct Gateway {
+    config: Config,
+    upstream: Arc<dyn Upstream>,
+    metrics: Arc<Metrics>,
+    guard: Guard,
+    listeners: Vec<Listener>,
+}
+
+/// A socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address of a listener.
+    #[error("{key}: {address}: {reason}")]
+    Address {
+        /// The setting.
+        key: &'static str,
+        /// The address it names.
+        address: SocketAddr,
+        /// What the system says.
+        reason: String,
+    },
+    /// The system gives no random numbers.
+    #[error("no random numbers from the system")]
+    Random,
+}
+
+impl Gateway {
+    /// Binds all sockets, or none.
+    pub fn bind(
+        config: Config,
+        upstream: Arc<dyn Upstream>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BindError> {
+        let guard = Guard::new(config.limits.upstream_refusals).map_err(|_| BindError::Random)?;
+        let mut listeners = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            let key = key(&listener.security);
+            let address = listener.address;
+            let failed = |error: io::Error| BindError::Address {
+                key,
+                address,
+                reason: match error.kind() {
+                    io::ErrorKind::AddrInUse => "address in use".to_owned(),
+                    _ => error.to_string(),
+                },
+            };
+            let bound = Listener::bind(address, listener.security.clone()).map_err(failed)?;
+            listeners.push((key, bound.address().map_err(failed)?, bound));
+        }
+        for (key, address, _) in &listeners {
+            info!(%address, protocol = key, "listening");
+        }
+        let listeners = listeners
+            .into_iter()
+            .map(|(_, _, listener)| listener)
+            .collect();
+        Ok(Self {
+            config,
+            upstream,
+            metrics,
+            guard,
+            listeners,
+        })
+    }
+
+    /// Serves until `shutdown`, then lets sessions end for the time that is
+    /// granted to them.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let limits = self.config.limits;
+        let drain = self.config.timeouts.drain;
+        let connections = limits.connections.min(descriptors_allow());
+        if connections < limits.connections {
+            warn!(
+                connections,
+                configured = limits.connections,
+                "fewer connections than configured: the limit of open files is too low"
+            );
+        }
+        let admission = Admission::new(connections, limits.connections_per_address);
+        let context = Arc::new(Context {
+            config: self.config,
+            upstream: self.upstream,
+            metrics: self.metrics,
+            locks: Arc::default(),
+            guard: self.guard,
+            budget: Arc::new(Semaphore::new(limits.buffered_octets / 1024)),
+            shutdown: shutdown.clone(),
+        });
+        let sessions = TaskTracker::new();
+        let accepting = TaskTracker::new();
+        for listener in self.listeners {
+            let accept = listener.accept(
+                Arc::clone(&context),
+                Arc::clone(&admission),
+                sessions.clone(),
+            );
+            accepting.spawn(async move {
+                if let Err(error) = accept.await {
+                    error!(%error, "a listener has failed");
+                }
+            });
+        }
+        accepting.close();
+        shutdown.cancelled().await;
+        accepting.wait().await;
+        sessions.close();
+        if timeout(drain, sessions.wait()).await.is_err() {
+            warn!(sessions = sessions.len(), "sessions did not end in time");
+        }
+    }
+}
+
+fn key(security: &Security) -> &'static str {
+    match security {
+        Security::ImplicitTls(_) => "pop3s",
+        Security::Stls(_) => "pop3",
+    }
+}
+
+/// Connections for which there are descriptors: one to the client, one to the
+/// upstream.
+fn descriptors_allow() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let connections = limit.unwrap_or(u64::MAX).saturating_sub(SPARE_DESCRIPTORS) / 2;
+    usize::try_from(connections).unwrap_or(usize::MAX).max(1)
+}

@@ -1,0 +1,86 @@
+//! What upstream failures mean to a POP3 client: the one table.
+//!
+//! A client that sees `[AUTH]` throws its password away (RFC 3206 §4), so only
+//! a refusal of the credentials themselves may say so. Nothing that came from
+//! upstream stands in these texts.
+
+use crate::metrics::UpstreamFailure;
+use crate::pop3::{Refusal, ResponseCode};
+use crate::upstream::UpstreamError;
+
+/// The fixed text for credentials that are no good, whoever found out.
+const BAD_CREDENTIALS: &str = "invalid user name or password";
+
+/// The answer to a client.
+pub(super) fn refusal(error: &UpstreamError) -> Refusal {
+    let (code, text) = match error {
+        UpstreamError::Authentication => (Some(ResponseCode::Auth), BAD_CREDENTIALS),
+        UpstreamError::Temporary { .. } => (
+            Some(ResponseCode::SysTemp),
+            "the mail server cannot be reached now, try again later",
+        ),
+        UpstreamError::InUse(_) => (
+            Some(ResponseCode::InUse),
+            "the mailbox is in use or has too many connections, try again later",
+        ),
+        UpstreamError::Misconfigured(_) => (
+            Some(ResponseCode::SysPerm),
+            "the mail server cannot be used as it is set up, tell its operator",
+        ),
+        UpstreamError::Gone => (None, "the message is no longer there"),
+        UpstreamError::Protocol(_) => (
+            Some(ResponseCode::SysTemp),
+            "the mail server gave an answer that makes no sense, try again later",
+        ),
+    };
+    Refusal::new(code, text)
+}
+
+/// Another session holds the maildrop (RFC 2449 §8.1.1).
+pub(super) fn locked() -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::InUse),
+        "the maildrop is locked by another session",
+    )
+}
+
+/// popgate is stopping, or the client's work was given up.
+pub(super) fn stopping() -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::SysTemp),
+        "the server is stopping, try again later",
+    )
+}
+
+/// The error as metrics and logs name it.
+pub(super) fn kind(error: &UpstreamError) -> UpstreamFailure {
+    match error {
+        UpstreamError::Authentication => UpstreamFailure::Authentication,
+        UpstreamError::Temporary { .. } => UpstreamFailure::Temporary,
+        UpstreamError::InUse(_) => UpstreamFailure::InUse,
+        UpstreamError::Misconfigured(_) => UpstreamFailure::Misconfigured,
+        UpstreamError::Gone => UpstreamFailure::Gone,
+        UpstreamError::Protocol(_) => UpstreamFailure::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refused_credentials_are_auth() {
+        let others = [
+            UpstreamError::temporary("x"),
+            UpstreamError::InUse("x".into()),
+            UpstreamError::Misconfigured("x".into()),
+            UpstreamError::Gone,
+            UpstreamError::protocol("x"),
+        ];
+        for error in &others {
+            assert_ne!(refusal(error).code(), Some(ResponseCode::Auth), "{error:?}");
+        }
+        let code = refusal(&UpstreamError::Authentication).code();
+        assert_eq!(code, Some(ResponseCode::Auth));
+    }
+}
