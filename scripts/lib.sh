@@ -124,8 +124,21 @@ launch() {
 
 alive() {
   local pid time
-  read -r pid time <"$1/pid" 2>/dev/null || return 1
+  [ -f "$1/pid" ] || return 1
+  read -r pid time <"$1/pid"
   [ "$(start_time "$pid")" = "$time" ]
+}
+
+# Whether any process of a group still runs. One that has ended and that nobody
+# waits for (there may be no init here) does not count.
+group_runs() {
+  local stat fields
+  for stat in /proc/[0-9]*/stat; do
+    read -r fields <"$stat" || continue
+    fields=(${fields##*) })
+    [ "${fields[2]}" != "$1" ] || [ "${fields[0]}" = Z ] || return 0
+  done 2>/dev/null
+  return 1
 }
 
 # With OWNER set, the server ends soon after that process, however it ended.

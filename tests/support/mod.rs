@@ -1,0 +1,34 @@
+//! What the integration tests share: real mail servers, the gateway under
+//! test, a POP3 client that checks what it reads, a scripted IMAP server and a
+//! proxy that breaks connections at a chosen place.
+//!
+//! All of it blocks and all waiting is bounded by [`PATIENCE`], so that a test
+//! reads from top to bottom and ends.
+
+// Each test file compiles this module for itself and uses a part of it.
+#![allow(dead_code, unused_imports, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod certificates;
+pub mod fault_proxy;
+pub mod gateway;
+pub mod imap_client;
+pub mod messages;
+pub mod pop3;
+pub mod scripted_imap;
+pub mod servers;
+mod tls;
+
+use std::time::Duration;
+
+pub use certificates::{Authority, Identity};
+pub use fault_proxy::{Action, Direction, Fault, FaultProxy, Place};
+pub use gateway::Gateway;
+pub use imap_client::{ImapClient, Stored};
+pub use pop3::Pop3;
+pub use scripted_imap::{Answer, ScriptedImap};
+pub use servers::{Courier, Cyrus, Dovecot, MailServer, courier, cyrus, dovecot};
+
+/// How long anything here waits for something that must happen. Generous: it
+/// only bounds a test that has failed already.
+pub const PATIENCE: Duration = Duration::from_secs(60);
