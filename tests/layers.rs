@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("metrics", &[]),
     ("logging", &[]),
+    ("process", &[]),
     ("sasl", &["secret"]),
     ("pop3", &["maildrop", "sasl", "secret"]),
     ("upstream", &["maildrop", "sasl", "secret", "metrics"]),
