@@ -171,3 +171,19 @@ impl fmt::Debug for Reason {
         write!(f, "{:?}", self.0)
     }
 }
+
+/// What a step of `popgate check` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// As it should be.
+    Good(String),
+    /// It works, but the operator should know.
+    Warning(String),
+    /// It does not work.
+    Bad {
+        /// What was seen.
+        seen: String,
+        /// What to do about it.
+        advice: String,
+    },
+}

@@ -73,10 +73,17 @@ impl Greeted {
 
     async fn connect_by(config: &Config, deadline: Instant) -> Result<Self, UpstreamError> {
         let tcp = transport::tcp(&config.host, config.port).await?;
-        let stream = match config.security {
-            Security::ImplicitTls => transport::tls(tcp, &config.host, &config.tls).await?,
-            Security::StartTls | Security::Cleartext => transport::Stream::Left(tcp),
-        };
+        let stream = transport::secure(tcp, config).await?;
+        Self::over(stream, config, deadline).await
+    }
+
+    /// Hears the greeting on a connection that is under TLS already if that is
+    /// implicit, and begins TLS now if it comes by STARTTLS.
+    pub async fn over(
+        stream: transport::Stream,
+        config: &Config,
+        deadline: Instant,
+    ) -> Result<Self, UpstreamError> {
         let mut connection = Connection::new(stream, config.limits, config.timeouts);
         let greeting = greeting(&mut connection, deadline).await?;
         let told = capability_code(&greeting);

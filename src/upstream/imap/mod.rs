@@ -19,6 +19,7 @@ use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 mod command;
 mod config;
 mod connection;
+mod diagnosis;
 mod fetch;
 mod framing;
 mod listing;
@@ -33,6 +34,7 @@ mod transport;
 mod uid_set;
 
 pub use config::{Config, Limits, Security, Timeouts};
+pub use diagnosis::diagnose;
 
 /// An IMAP server as configured.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::config::{Config, Security};
 use crate::upstream::{Reason, UpstreamError};
 
 /// A connection, with or without TLS.
@@ -34,6 +35,15 @@ pub(super) async fn tcp(host: &str, port: u16) -> Result<TcpStream, UpstreamErro
         .set_tcp_keepalive(&keepalive)
         .map_err(failed)?;
     Ok(stream)
+}
+
+/// The connection as commands are sent over it at first: under TLS where that
+/// is implicit.
+pub(super) async fn secure(stream: TcpStream, config: &Config) -> Result<Stream, UpstreamError> {
+    match config.security {
+        Security::ImplicitTls => tls(stream, &config.host, &config.tls).await,
+        Security::StartTls | Security::Cleartext => Ok(Either::Left(stream)),
+    }
 }
 
 /// TLS over `stream`. The chain and the host's name are verified, always.
