@@ -1,0 +1,146 @@
+//! The second stage of bounds and deadlines: each has a least value below
+//! which a service could not work.
+
+use std::time::Duration;
+
+use super::values::{Count, Octets, Period};
+use super::{ConfigError, Given, Origin, Settings};
+use crate::server::config::{Limits, Timeouts};
+use crate::upstream::imap;
+
+/// RFC 1939 §3: an autologout timer must be of at least ten minutes.
+const SHORTEST_IDLE: Duration = Duration::from_secs(600);
+
+pub(super) fn upstream_timeouts(settings: &Settings) -> Result<imap::Timeouts, ConfigError> {
+    let (default, table) = (imap::Timeouts::default(), &settings.upstream_timeouts);
+    let given = |key, written| settings.given(key, written);
+    Ok(imap::Timeouts {
+        connect: positive(
+            given("upstream_timeouts.connect", &table.connect),
+            default.connect,
+        )?,
+        silence: positive(
+            given("upstream_timeouts.silence", &table.silence),
+            default.silence,
+        )?,
+        command: positive(
+            given("upstream_timeouts.command", &table.command),
+            default.command,
+        )?,
+    })
+}
+
+pub(super) fn upstream_limits(settings: &Settings) -> Result<imap::Limits, ConfigError> {
+    let (default, table) = (imap::Limits::default(), &settings.upstream_limits);
+    let octets = |key, written| settings.given(key, written);
+    let messages = settings.given("upstream_limits.messages", &table.messages);
+    Ok(imap::Limits {
+        literal: octets_from(
+            octets("upstream_limits.literal", &table.literal),
+            1024,
+            default.literal,
+        )?,
+        // RFC 7162 §4: lines of 8,192 octets must be expected.
+        line: octets_from(
+            octets("upstream_limits.line", &table.line),
+            8192,
+            default.line,
+        )?,
+        messages: at_least_one(messages, default.messages)?,
+    })
+}
+
+pub(super) fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
+    let (default, table) = (Limits::default(), &settings.limits);
+    let count = |key, written| settings.given::<Count>(key, written);
+    let octets = |key, written| settings.given::<Octets>(key, written);
+    let per_address = count(
+        "limits.connections_per_address",
+        &table.connections_per_address,
+    );
+    let refusals = count("limits.upstream_refusals", &table.upstream_refusals);
+    let message = octets(
+        "limits.buffered_message_octets",
+        &table.buffered_message_octets,
+    );
+    let slowest = octets("limits.slowest_reader", &table.slowest_reader);
+    let buffered = octets("limits.buffered_octets", &table.buffered_octets);
+    let limits = Limits {
+        connections: at_least_one(
+            count("limits.connections", &table.connections),
+            default.connections,
+        )?,
+        connections_per_address: at_least_one(per_address, default.connections_per_address)?,
+        buffered_octets: octets_from(buffered.clone(), 1024 * 1024, default.buffered_octets)?,
+        buffered_message_octets: octets_from(message.clone(), 0, default.buffered_message_octets)?,
+        bad_commands: at_least_one(
+            count("limits.bad_commands", &table.bad_commands),
+            default.bad_commands,
+        )?,
+        slowest_reader: octets_from(slowest, 0, default.slowest_reader)?,
+        upstream_refusals: at_least_one(refusals, default.upstream_refusals)?,
+    };
+    if limits.buffered_message_octets > limits.buffered_octets {
+        let problem = "limits.buffered_message_octets must not be larger than limits.buffered_octets, which is for all sessions together";
+        let blamed = message
+            .map(|given| given.origin)
+            .or(buffered.map(|given| given.origin));
+        let origin = blamed.unwrap_or(Origin::Missing("limits.buffered_octets"));
+        return Err(ConfigError::at(origin, problem));
+    }
+    Ok(limits)
+}
+
+pub(super) fn timeouts(settings: &Settings) -> Result<Timeouts, ConfigError> {
+    let (default, table) = (Timeouts::default(), &settings.timeouts);
+    let given = |key, written| settings.given::<Period>(key, written);
+    let idle = given("timeouts.idle", &table.idle);
+    if let Some(idle) = idle.as_ref().filter(|idle| idle.value.0 < SHORTEST_IDLE) {
+        return Err(idle.wrong("is too short: POP3 asks for at least 10m (RFC 1939 §3)"));
+    }
+    Ok(Timeouts {
+        handshake: positive(
+            given("timeouts.handshake", &table.handshake),
+            default.handshake,
+        )?,
+        login: positive(given("timeouts.login", &table.login), default.login)?,
+        idle: positive(idle, default.idle)?,
+        // Zero ends the sessions at once.
+        drain: given("timeouts.drain", &table.drain).map_or(default.drain, |given| given.value.0),
+    })
+}
+
+fn positive(given: Option<Given<Period>>, default: Duration) -> Result<Duration, ConfigError> {
+    match given {
+        Some(given) if given.value.0.is_zero() => Err(given.wrong("must be at least 1s")),
+        Some(given) => Ok(given.value.0),
+        None => Ok(default),
+    }
+}
+
+fn at_least_one<T: TryFrom<u64>>(
+    given: Option<Given<Count>>,
+    default: T,
+) -> Result<T, ConfigError> {
+    let Some(given) = given else {
+        return Ok(default);
+    };
+    if given.value.0 == 0 {
+        return Err(given.wrong("must be at least 1"));
+    }
+    T::try_from(given.value.0).map_err(|_| given.wrong("is too large"))
+}
+
+fn octets_from<T: TryFrom<u64>>(
+    given: Option<Given<Octets>>,
+    least: u64,
+    default: T,
+) -> Result<T, ConfigError> {
+    let Some(given) = given else {
+        return Ok(default);
+    };
+    if given.value.0 < least {
+        return Err(given.wrong(format!("must be at least {least} octets")));
+    }
+    T::try_from(given.value.0).map_err(|_| given.wrong("is too large"))
+}

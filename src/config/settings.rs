@@ -1,0 +1,419 @@
+//! The first stage: what is written in the file, the environment and on the
+//! command line, each value with its origin.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::values::{Count, Octets, OneOrMore, Period};
+use super::{ConfigError, Given, Origin, Overrides};
+
+/// A larger file is not a configuration.
+const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// Every key of the file, for suggestions.
+pub(super) const KEYS: &[&str] = &[
+    "pop3",
+    "pop3s",
+    "cert",
+    "key",
+    "allow_cleartext",
+    "upstream",
+    "ca_file",
+    "delete",
+    "http",
+    "state",
+    "session_takeover",
+    "unique_ids",
+    "send_client_address",
+    "limits.connections",
+    "limits.connections_per_address",
+    "limits.buffered_octets",
+    "limits.buffered_message_octets",
+    "limits.bad_commands",
+    "limits.slowest_reader",
+    "limits.upstream_refusals",
+    "timeouts.handshake",
+    "timeouts.login",
+    "timeouts.idle",
+    "timeouts.drain",
+    "upstream_limits.literal",
+    "upstream_limits.line",
+    "upstream_limits.messages",
+    "upstream_timeouts.connect",
+    "upstream_timeouts.silence",
+    "upstream_timeouts.command",
+    "log.format",
+    "log.level",
+];
+
+/// The settings of all three places together, not looked at any further.
+#[derive(Debug, Default)]
+pub struct Settings {
+    pub(super) pop3: Vec<Given<String>>,
+    pub(super) pop3s: Vec<Given<String>>,
+    pub(super) cert: Option<Given<PathBuf>>,
+    pub(super) key: Option<Given<PathBuf>>,
+    pub(super) allow_cleartext: Option<Given<bool>>,
+    pub(super) upstream: Option<Given<String>>,
+    pub(super) ca_file: Option<Given<PathBuf>>,
+    pub(super) delete: Option<Given<String>>,
+    pub(super) http: Option<Given<String>>,
+    pub(super) state: Option<Given<PathBuf>>,
+    pub(super) session_takeover: Option<Given<bool>>,
+    pub(super) unique_ids: Option<Given<String>>,
+    pub(super) send_client_address: Option<Given<bool>>,
+    pub(super) log_format: Option<Given<String>>,
+    pub(super) log_level: Option<Given<String>>,
+    /// What only the file can say: [`Settings::given`] tells its origin.
+    pub(super) limits: LimitsTable,
+    pub(super) timeouts: TimeoutsTable,
+    pub(super) upstream_limits: UpstreamLimitsTable,
+    pub(super) upstream_timeouts: UpstreamTimeoutsTable,
+    text: Text,
+}
+
+/// A setting of the file, with its place.
+pub(super) type Written<T> = Option<Spanned<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+struct Document {
+    pop3: Written<OneOrMore>,
+    pop3s: Written<OneOrMore>,
+    cert: Written<String>,
+    key: Written<String>,
+    allow_cleartext: Written<bool>,
+    upstream: Written<String>,
+    ca_file: Written<String>,
+    delete: Written<String>,
+    http: Written<String>,
+    state: Written<String>,
+    session_takeover: Written<bool>,
+    unique_ids: Written<String>,
+    send_client_address: Written<bool>,
+    limits: LimitsTable,
+    timeouts: TimeoutsTable,
+    upstream_limits: UpstreamLimitsTable,
+    upstream_timeouts: UpstreamTimeoutsTable,
+    log: LogTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct LimitsTable {
+    pub connections: Written<Count>,
+    pub connections_per_address: Written<Count>,
+    pub buffered_octets: Written<Octets>,
+    pub buffered_message_octets: Written<Octets>,
+    pub bad_commands: Written<Count>,
+    pub slowest_reader: Written<Octets>,
+    pub upstream_refusals: Written<Count>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct TimeoutsTable {
+    pub handshake: Written<Period>,
+    pub login: Written<Period>,
+    pub idle: Written<Period>,
+    pub drain: Written<Period>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct UpstreamLimitsTable {
+    pub literal: Written<Octets>,
+    pub line: Written<Octets>,
+    pub messages: Written<Count>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct UpstreamTimeoutsTable {
+    pub connect: Written<Period>,
+    pub silence: Written<Period>,
+    pub command: Written<Period>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+struct LogTable {
+    format: Written<String>,
+    level: Written<String>,
+}
+
+/// The file's text, and what it is called.
+#[derive(Debug, Default)]
+struct Text {
+    path: PathBuf,
+    text: String,
+}
+
+impl Settings {
+    /// Reads the file, where there is one, and puts flags and environment
+    /// above it. Paths in the file are relative to its folder.
+    pub fn read(overrides: Overrides) -> Result<Self, ConfigError> {
+        let text = match &overrides.config {
+            Some(config) => Text::read(config)?,
+            None => Text::default(),
+        };
+        Self::merge(overrides, text)
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let text = Text {
+            path: "popgate.toml".into(),
+            text: text.to_owned(),
+        };
+        Self::merge(Overrides::default(), text)
+    }
+
+    fn merge(over: Overrides, text: Text) -> Result<Self, ConfigError> {
+        let file = text.parse()?;
+        let allow_cleartext = match over.allow_cleartext {
+            Some(given) => Some(switch(&given)?),
+            None => text.given("allow_cleartext", file.allow_cleartext),
+        };
+        Ok(Self {
+            pop3: or_list(over.pop3, text.list("pop3", file.pop3)),
+            pop3s: or_list(over.pop3s, text.list("pop3s", file.pop3s)),
+            cert: path(over.cert.or_else(|| text.path("cert", file.cert)))?,
+            key: path(over.key.or_else(|| text.path("key", file.key)))?,
+            allow_cleartext,
+            upstream: over
+                .upstream
+                .or_else(|| text.given("upstream", file.upstream)),
+            ca_file: path(over.ca_file.or_else(|| text.path("ca_file", file.ca_file)))?,
+            delete: over.delete.or_else(|| text.given("delete", file.delete)),
+            http: over.http.or_else(|| text.given("http", file.http)),
+            state: path(over.state.or_else(|| text.path("state", file.state)))?,
+            session_takeover: text.given("session_takeover", file.session_takeover),
+            unique_ids: text.given("unique_ids", file.unique_ids),
+            send_client_address: text.given("send_client_address", file.send_client_address),
+            log_format: over
+                .log_format
+                .or_else(|| text.given("log.format", file.log.format)),
+            log_level: over
+                .log_level
+                .or_else(|| text.given("log.level", file.log.level)),
+            limits: file.limits,
+            timeouts: file.timeouts,
+            upstream_limits: file.upstream_limits,
+            upstream_timeouts: file.upstream_timeouts,
+            text,
+        })
+    }
+
+    /// A value of one of the tables, with its origin.
+    pub(super) fn given<T: Copy>(&self, key: &str, written: &Written<T>) -> Option<Given<T>> {
+        let written = written.as_ref()?;
+        let origin = self.text.origin(Some(key.to_owned()), written.span().start);
+        Some(Given {
+            value: *written.get_ref(),
+            origin,
+        })
+    }
+}
+
+fn or_list(over: Vec<Given<String>>, file: Vec<Given<String>>) -> Vec<Given<String>> {
+    if over.is_empty() { file } else { over }
+}
+
+fn path(given: Option<Given<PathBuf>>) -> Result<Option<Given<PathBuf>>, ConfigError> {
+    match given {
+        Some(given) if given.value.as_os_str().is_empty() => {
+            Err(given.wrong("is empty: expected the path of a file"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// A switch as flags and environments write it.
+fn switch(given: &Given<String>) -> Result<Given<bool>, ConfigError> {
+    let on = match given.value.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => true,
+        "false" | "no" | "off" | "0" => false,
+        _ => return Err(given.wrong("expected true or false")),
+    };
+    Ok(given.with(on))
+}
+
+impl Text {
+    fn read(config: &Given<PathBuf>) -> Result<Self, ConfigError> {
+        let path = &config.value;
+        if path.as_os_str().is_empty() {
+            return Err(config.wrong("is empty: expected the path of a file"));
+        }
+        let cannot_read = |error| config.wrong(format!("cannot read {}: {error}", path.display()));
+        let mut octets = Vec::new();
+        let file = fs::File::open(path).map_err(cannot_read)?;
+        file.take(LARGEST_FILE + 1)
+            .read_to_end(&mut octets)
+            .map_err(cannot_read)?;
+        if octets.len() as u64 > LARGEST_FILE {
+            return Err(config.wrong(format!(
+                "{} is too large to be a configuration",
+                path.display()
+            )));
+        }
+        match String::from_utf8(octets) {
+            Ok(text) => Ok(Self {
+                path: path.clone(),
+                text,
+            }),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                let line = line_at(error.as_bytes(), valid);
+                let file = path.display().to_string();
+                Err(ConfigError::at(
+                    Origin::File {
+                        file,
+                        line,
+                        key: None,
+                    },
+                    "is not UTF-8 text",
+                ))
+            }
+        }
+    }
+
+    fn parse(&self) -> Result<Document, ConfigError> {
+        toml::from_str(&self.text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            let key = DeTable::parse(&self.text)
+                .ok()
+                .and_then(|table| key_at(table.get_ref(), offset));
+            let problem = match &key {
+                Some(key) if error.message().starts_with("unknown field") => unknown(key),
+                _ => error.message().trim().replace('\n', "; "),
+            };
+            ConfigError::at(self.origin(key, offset), problem)
+        })
+    }
+
+    fn origin(&self, key: Option<String>, offset: usize) -> Origin {
+        let line = line_at(self.text.as_bytes(), offset);
+        Origin::File {
+            file: self.path.display().to_string(),
+            line,
+            key,
+        }
+    }
+
+    fn given<T>(&self, key: &str, written: Written<T>) -> Option<Given<T>> {
+        let written = written?;
+        let origin = self.origin(Some(key.to_owned()), written.span().start);
+        Some(Given {
+            value: written.into_inner(),
+            origin,
+        })
+    }
+
+    fn path(&self, key: &str, written: Written<String>) -> Option<Given<PathBuf>> {
+        let given = self.given(key, written)?;
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let value = match given.value.as_str() {
+            "" => PathBuf::new(),
+            path => folder.join(path),
+        };
+        Some(given.with(value))
+    }
+
+    fn list(&self, key: &str, written: Written<OneOrMore>) -> Vec<Given<String>> {
+        let Some(written) = written else {
+            return Vec::new();
+        };
+        let whole = written.span();
+        let strings = written.into_inner().0.into_iter();
+        strings
+            .map(|(value, span)| {
+                let offset = span.unwrap_or(whole.clone()).start;
+                Given {
+                    value,
+                    origin: self.origin(Some(key.to_owned()), offset),
+                }
+            })
+            .collect()
+    }
+}
+
+fn line_at(text: &[u8], offset: usize) -> usize {
+    let before = &text[..offset.min(text.len())];
+    1 + before.iter().filter(|octet| **octet == b'\n').count()
+}
+
+/// The key that was written at `offset`, or whose value was; the innermost.
+fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
+    let mut found = None;
+    for (key, value) in table.iter() {
+        let inner = match value.get_ref() {
+            DeValue::Table(table) => key_at(table, offset),
+            _ => None,
+        };
+        let name = key.get_ref();
+        if let Some(inner) = inner {
+            return Some(format!("{name}.{inner}"));
+        }
+        if key.span().contains(&offset) || value.span().contains(&offset) {
+            found = Some(name.to_string());
+        }
+    }
+    found
+}
+
+fn unknown(key: &str) -> String {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let tables = KEYS
+        .iter()
+        .filter_map(|key| key.split_once('.'))
+        .map(|(table, _)| table);
+    let nearest = KEYS
+        .iter()
+        .copied()
+        .chain(tables)
+        .map(|known| {
+            (
+                distance(key, known).min(distance(&last(key), &last(known))),
+                known,
+            )
+        })
+        // Of equals, the one in the same table.
+        .min_by_key(|(edits, known)| (*edits, distance(key, known)));
+    match nearest {
+        Some((edits, known)) if edits <= 1 + last(key).chars().count() / 4 => {
+            let place = if key.contains('.') && !known.contains('.') {
+                " (it belongs above the first [table])"
+            } else {
+                ""
+            };
+            format!("unknown key; did you mean {known}{place}?")
+        }
+        _ => "unknown key; deploy/popgate.toml lists all keys".to_owned(),
+    }
+}
+
+/// Edits that make one word of the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    // A longer word is no misspelling of a key.
+    for (line, c) in from.chars().take(64).enumerate() {
+        let mut diagonal = line;
+        row[0] = line + 1;
+        for (column, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(c != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests;

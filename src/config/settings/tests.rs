@@ -1,0 +1,207 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn refused(text: &str) -> String {
+    Settings::from_text(text).unwrap_err().to_string()
+}
+
+/// What serde says that a table may hold.
+fn fields(table: &str) -> BTreeSet<String> {
+    let text = match table {
+        "" => "zzz = 1\n".to_owned(),
+        table => format!("[{table}]\nzzz = 1\n"),
+    };
+    let error = toml::from_str::<Document>(&text).unwrap_err();
+    let (_, expected) = error.message().split_once("expected").unwrap();
+    expected
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_list_of_keys_is_complete() {
+    let mut keys = BTreeSet::new();
+    for field in fields("") {
+        let table = toml::from_str::<Document>(&format!("{field} = {{}}\n"));
+        if table.is_ok() {
+            keys.extend(
+                fields(&field)
+                    .into_iter()
+                    .map(|key| format!("{field}.{key}")),
+            );
+        } else {
+            keys.insert(field);
+        }
+    }
+    let known: BTreeSet<String> = KEYS.iter().map(|key| (*key).to_owned()).collect();
+    assert_eq!(keys, known);
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    for (text, says) in [
+        (
+            "\n\nupsteam = \"x\"",
+            "popgate.toml:3: upsteam: unknown key; did you mean upstream?",
+        ),
+        (
+            "[limits]\nconections = 1",
+            "popgate.toml:2: limits.conections: unknown key; did you mean limits.connections?",
+        ),
+        (
+            "idle = \"10m\"",
+            "popgate.toml:1: idle: unknown key; did you mean timeouts.idle?",
+        ),
+        (
+            "[limits]\nupstream = \"x\"",
+            "popgate.toml:2: limits.upstream: unknown key; did you mean upstream (it belongs above the first [table])?",
+        ),
+        (
+            "[limts]\nconnections = 1",
+            "popgate.toml:1: limts: unknown key; did you mean limits?",
+        ),
+        (
+            "colour = 1",
+            "popgate.toml:1: colour: unknown key; deploy/popgate.toml lists all keys",
+        ),
+        (
+            "upstream = 5",
+            "popgate.toml:1: upstream: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "pop3 = 110",
+            "popgate.toml:1: pop3: invalid type: integer `110`, expected a string or a list of strings",
+        ),
+        (
+            "pop3 = [\n\"127.0.0.1:1\",\n5]",
+            "popgate.toml:3: pop3: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "limits = 5",
+            "popgate.toml:1: limits: invalid type: integer `5`, expected a table",
+        ),
+        (
+            "[limits]\nconnections = -1",
+            "popgate.toml:2: limits.connections: invalid value: integer `-1`, expected a whole number",
+        ),
+        (
+            "limits.connections = \"many\"",
+            "popgate.toml:1: limits.connections: invalid type: string \"many\", expected a whole number",
+        ),
+        (
+            "[timeouts]\nlogin = 30",
+            "popgate.toml:2: timeouts.login: invalid type: integer `30`, expected a duration like",
+        ),
+        (
+            "[timeouts]\nlogin = \"30\"",
+            "popgate.toml:2: timeouts.login: invalid value: string \"30\", expected a duration like",
+        ),
+        (
+            "[timeouts]\nlogin = \"8d\"",
+            "popgate.toml:2: timeouts.login: 8d is too long: at most 7d",
+        ),
+        (
+            "[upstream_limits]\nline = \"1 KB\"",
+            "popgate.toml:2: upstream_limits.line: invalid value: string \"1 KB\", expected a number of octets like",
+        ),
+        (
+            "allow_cleartext = \"yes\"",
+            "popgate.toml:1: allow_cleartext: invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            "upstream = \"a\"\nupstream = \"b\"",
+            "popgate.toml:2: duplicate key",
+        ),
+        ("upstream = ", "popgate.toml:1: "),
+        ("[limits", "popgate.toml:1: "),
+        (
+            "cert = \"\"",
+            "popgate.toml:1: cert: is empty: expected the path of a file",
+        ),
+    ] {
+        let problem = refused(text);
+        assert!(problem.starts_with(says), "{text}: {problem}");
+        assert_eq!(problem.lines().count(), 1, "{problem}");
+    }
+}
+
+#[test]
+fn each_address_of_a_list_has_its_line() {
+    let settings = Settings::from_text("pop3 = [\n  \"a\",\n  \"b\",\n]\npop3s = \"c\"").unwrap();
+    let places: Vec<String> = settings
+        .pop3
+        .iter()
+        .chain(&settings.pop3s)
+        .map(|given| format!("{} {}", given.value, given.origin))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "a popgate.toml:2: pop3",
+            "b popgate.toml:3: pop3",
+            "c popgate.toml:5: pop3s"
+        ]
+    );
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let text = Text {
+        path: "/etc/popgate/popgate.toml".into(),
+        text: "cert = \"cert.pem\"\nkey = \"/key.pem\"".to_owned(),
+    };
+    let over = Given {
+        value: "ca.pem".into(),
+        origin: Origin::Flag("--ca-file"),
+    };
+    let overrides = Overrides {
+        ca_file: Some(over),
+        ..Overrides::default()
+    };
+    let settings = Settings::merge(overrides, text).unwrap();
+    assert_eq!(
+        settings.cert.unwrap().value,
+        Path::new("/etc/popgate/cert.pem")
+    );
+    assert_eq!(settings.key.unwrap().value, Path::new("/key.pem"));
+    assert_eq!(settings.ca_file.unwrap().value, Path::new("ca.pem"));
+}
+
+#[test]
+fn switches_of_flags_and_environment() {
+    let switched = |value: &str| {
+        let given = Given {
+            value: value.to_owned(),
+            origin: Origin::Flag("--allow-cleartext"),
+        };
+        switch(&given)
+            .map(|given| given.value)
+            .map_err(|error| error.to_string())
+    };
+    for on in ["true", "TRUE", "yes", "on", "1"] {
+        assert_eq!(switched(on), Ok(true));
+    }
+    for off in ["false", "no", "off", "0"] {
+        assert_eq!(switched(off), Ok(false));
+    }
+    for wrong in ["", "maybe", "2"] {
+        assert_eq!(
+            switched(wrong),
+            Err("--allow-cleartext: expected true or false".to_owned())
+        );
+    }
+}
+
+#[test]
+fn distances() {
+    assert_eq!(distance("", "abc"), 3);
+    assert_eq!(distance("abc", "abc"), 0);
+    assert_eq!(distance("kitten", "sitting"), 3);
+    assert_eq!(distance("upsteam", "upstream"), 1);
+}
