@@ -1,1 +1,192 @@
-fn main(){}
+//! `popgate`: arguments → configuration → gateway → drain.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use popgate::cli::{self, EXIT_CONFIG, Invocation, PasswordSource};
+use popgate::config::{self, ConfigError, Overrides, Purpose, Resolved};
+use popgate::metrics::Metrics;
+use popgate::server::tls::Certificates;
+use popgate::server::{self, Gateway};
+use popgate::upstream::imap;
+use popgate::web::{self, Readiness};
+use popgate::{check, logging};
+use sd_notify::NotifyState;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+mod process;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(stop) => return stop.print(),
+    };
+    process::harden();
+    let outcome = match invocation {
+        Invocation::Serve(overrides) => serve(overrides),
+        Invocation::Check {
+            overrides,
+            user,
+            password,
+        } => check(overrides, user, password),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("popgate: {}", OneLine(format!("{error:#}")));
+        match error.downcast_ref::<ConfigError>() {
+            Some(_) => ExitCode::from(EXIT_CONFIG),
+            None => ExitCode::FAILURE,
+        }
+    })
+}
+
+/// `popgate serve`
+fn serve(overrides: Overrides) -> anyhow::Result<ExitCode> {
+    let config = config::load(overrides, Purpose::Serve)?;
+    logging::init(&config.log);
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    let runtime = runtime()?;
+    runtime.block_on(run(config))?;
+    // Nothing is left that is worth waiting for.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `popgate check`
+fn check(
+    overrides: Overrides,
+    user: Option<String>,
+    password: PasswordSource,
+) -> anyhow::Result<ExitCode> {
+    let config = config::load(overrides, Purpose::Check)?;
+    let account = match user {
+        Some(user) => {
+            let password = password.read(&user)?;
+            Some((user, password))
+        }
+        None => None,
+    };
+    logging::init(&config.log);
+    let runtime = runtime()?;
+    let code = runtime.block_on(check::run(config.upstream, account));
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")
+}
+
+/// Binds, serves, drains.
+async fn run(config: Resolved) -> anyhow::Result<()> {
+    // First of all: a signal that comes early is not to be lost.
+    let signals = Signals::catch()?;
+    let metrics = Arc::new(Metrics::new());
+    let gateway = gateway(config.server, config.upstream, Arc::clone(&metrics))?;
+    let operator = match config.http {
+        Some(address) => Some(web::Server::bind(address).await?),
+        None => None,
+    };
+
+    let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
+    let drained = CancellationToken::new();
+    if let Some(certificates) = &config.certificates {
+        let watched = Arc::clone(certificates);
+        metrics.watch_certificate(move || watched.expires_at());
+        tokio::spawn(Arc::clone(certificates).watch(shutdown.clone()));
+    }
+    if let Some(server) = operator {
+        tokio::spawn(server.run(metrics, readiness.clone(), drained.clone()));
+    }
+    tokio::spawn(signals.obey(config.certificates, readiness.clone(), shutdown.clone()));
+
+    readiness.ready();
+    notify(NotifyState::Ready);
+    gateway.run(shutdown).await;
+    drained.cancel();
+    info!("stopped");
+    Ok(())
+}
+
+/// The gateway, with all its sockets bound.
+fn gateway(
+    config: server::config::Config,
+    upstream: imap::Config,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Gateway> {
+    Ok(Gateway::bind(config, Arc::new(upstream), metrics)?)
+}
+
+/// The signals popgate listens to. Once caught, a second SIGTERM does not cut
+/// the drain short.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let caught = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            hang_up: caught(SignalKind::hangup())?,
+        })
+    }
+
+    async fn obey(
+        mut self,
+        certificates: Option<Arc<Certificates>>,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hang_up.recv() => {
+                    info!("SIGHUP: reading the certificate again");
+                    if let Some(certificates) = certificates.clone() {
+                        tokio::task::spawn_blocking(move || certificates.reload());
+                    }
+                    continue;
+                }
+            }
+            if !shutdown.is_cancelled() {
+                info!("stopping: sessions are given time to end");
+                readiness.draining();
+                notify(NotifyState::Stopping);
+                shutdown.cancel();
+            }
+        }
+    }
+}
+
+/// Tells the service manager, where there is one.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        debug!(%error, "the service manager was not told");
+    }
+}
+
+/// Control characters escaped, so that an error is one line.
+struct OneLine(String);
+
+impl Display for OneLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c => write!(f, "{c}"),
+        })
+    }
+}

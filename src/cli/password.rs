@@ -1,0 +1,146 @@
+//! A password for `popgate check`: from a file, the environment, or typed
+//! without echo. Never from an argument, which every user of the machine sees.
+
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
+use zeroize::Zeroizing;
+
+use crate::config::{ConfigError, Given, Origin};
+use crate::secret::Secret;
+
+const VARIABLE: &str = "POPGATE_PASSWORD";
+
+/// Octets of the longest password that is read.
+const LONGEST: usize = 16 * 1024;
+
+/// Where a password comes from.
+#[derive(Debug)]
+pub struct PasswordSource {
+    file: Option<Given<PathBuf>>,
+}
+
+impl PasswordSource {
+    pub(super) fn new(file: Option<Given<PathBuf>>) -> Self {
+        Self { file }
+    }
+
+    /// The password: from `--password-file`, POPGATE_PASSWORD,
+    /// POPGATE_PASSWORD_FILE, or the terminal, in this order. The line end
+    /// behind a password in a file is not part of it.
+    pub fn read(self, user: &str) -> Result<Secret, ConfigError> {
+        let by_flag = |file: &Given<PathBuf>| matches!(file.origin, Origin::Flag(_));
+        if let Some(file) = self.file.as_ref().filter(|file| by_flag(file)) {
+            return from_file(file);
+        }
+        if let Some(password) = env::var_os(VARIABLE).filter(|password| !password.is_empty()) {
+            let wrong = |_| ConfigError::at(Origin::Environment(VARIABLE), "is not UTF-8 text");
+            return password.into_string().map(Secret::new).map_err(wrong);
+        }
+        if let Some(file) = &self.file {
+            return from_file(file);
+        }
+        from_terminal(user).map_err(|error| {
+            let problem = format!(
+                "no password for {user}, and no terminal to ask for it ({error}): set POPGATE_PASSWORD or POPGATE_PASSWORD_FILE (--password-file)"
+            );
+            ConfigError::at(Origin::Environment(VARIABLE), problem)
+        })
+    }
+}
+
+fn from_file(given: &Given<PathBuf>) -> Result<Secret, ConfigError> {
+    let wrong = |problem: String| ConfigError::at(given.origin.clone(), problem);
+    let name = given.value.display();
+    let octets =
+        read(&given.value).map_err(|error| wrong(format!("cannot read {name}: {error}")))?;
+    if octets.len() > LONGEST {
+        return Err(wrong(format!("{name} is too long for a password")));
+    }
+    let Ok(text) = std::str::from_utf8(&octets) else {
+        return Err(wrong(format!("{name} is not UTF-8 text")));
+    };
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(wrong(format!("{name} is empty")));
+    }
+    Ok(Secret::from(text))
+}
+
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // All at once: a buffer that grows leaves copies behind.
+    let mut octets = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    File::open(path)?
+        .take(LONGEST as u64 + 1)
+        .read_to_end(&mut octets)?;
+    Ok(octets)
+}
+
+fn from_terminal(user: &str) -> io::Result<Secret> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    write!(terminal, "Password for {}: ", user.escape_debug())?;
+    let password = {
+        let raw = Raw::set(&terminal)?;
+        typed(raw.terminal)
+    };
+    writeln!(terminal)?;
+    let password = password?;
+    let text = std::str::from_utf8(&password).map_err(io::Error::other)?;
+    Ok(Secret::from(text))
+}
+
+/// A line, with the keys that correct and cancel it.
+fn typed(mut terminal: &File) -> io::Result<Zeroizing<Vec<u8>>> {
+    const CANCEL: u8 = 0x03;
+    const END: u8 = 0x04;
+    const KILL: u8 = 0x15;
+    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST));
+    let mut key = [0];
+    loop {
+        if terminal.read(&mut key)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match key[0] {
+            b'\r' | b'\n' => return Ok(line),
+            CANCEL | END => return Err(io::Error::other("cancelled")),
+            KILL => line.clear(),
+            0x08 | 0x7f => {
+                // A whole character, however many octets it has.
+                while line.pop().is_some_and(|octet| octet & 0xc0 == 0x80) {}
+            }
+            _ if line.len() == LONGEST => return Err(io::Error::other("too long")),
+            octet => line.push(octet),
+        }
+    }
+}
+
+/// The terminal without echo, line editing and signals, until dropped: Ctrl-C
+/// must not leave it that way.
+struct Raw<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> Raw<'a> {
+    fn set(terminal: &'a File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        raw.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(terminal, OptionalActions::Flush, &raw)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
