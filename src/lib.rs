@@ -14,6 +14,10 @@
 //! `config` assembles what the others need; only `main` and `check` use it.
 //! `tests/layers.rs` holds this table to the code.
 
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod logging;
 pub mod maildrop;
 pub mod metrics;
 pub mod pop3;
@@ -21,3 +25,4 @@ pub mod sasl;
 pub mod secret;
 pub mod server;
 pub mod upstream;
+pub mod web;

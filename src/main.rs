@@ -123,7 +123,11 @@ fn gateway(
     upstream: imap::Config,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gateway> {
-    Ok(Gateway::bind(config, Arc::new(upstream), metrics)?)
+    Ok(Gateway::bind(
+        config,
+        Arc::new(imap::Imap::new(upstream)),
+        metrics,
+    )?)
 }
 
 /// The signals popgate listens to. Once caught, a second SIGTERM does not cut

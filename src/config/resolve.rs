@@ -64,6 +64,11 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
     let server = Config {
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
+        refuse_deletion: !upstream.delete.writes(),
+        replace_nul: settings
+            .replace_nul
+            .as_ref()
+            .is_some_and(|given| given.value),
         session_takeover: settings
             .session_takeover
             .as_ref()

@@ -32,7 +32,10 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // A stranger is told by the name, not only by the signature.
         static MADE: AtomicUsize = AtomicUsize::new(1);
-        let name = format!("popgate test authority {}", MADE.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "popgate test authority {}",
+            MADE.fetch_add(1, Ordering::Relaxed)
+        );
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
