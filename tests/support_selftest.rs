@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use support::pop3::unstuff;
 use support::{
-    Action, Answer, Authority, Direction, Fault, FaultProxy, Identity, ImapClient, MailServer,
-    PATIENCE, Place, Pop3, ScriptedImap, messages,
+    Action, Answer, Authority, Direction, Fault, FaultProxy, Gateway, Identity, ImapClient,
+    MailServer, PATIENCE, Place, Pop3, ScriptedImap, messages,
 };
 
 fn local(port: u16) -> SocketAddr {
@@ -474,4 +474,54 @@ fn a_killed_server_leaves_its_mail_and_no_process() {
     dovecot.kill();
     assert!(TcpStream::connect(local(dovecot.imap_port())).is_err());
     assert!(dovecot.path().join("home/alice/Maildir").is_dir());
+}
+
+#[test]
+fn the_gateway_starts_in_front_of_the_scripted_server_and_ends() {
+    let authority = Authority::new();
+    let ca_file = authority.ca_file();
+    let trusting = ["--ca-file", ca_file.to_str().unwrap()];
+    let plain = || ScriptedImap::builder().messages(&messages::awkward());
+    let servers = [
+        (
+            plain().start(),
+            ScriptedImap::plain_url as fn(&ScriptedImap) -> String,
+        ),
+        (
+            plain().starttls(authority.localhost()).start(),
+            ScriptedImap::starttls_url,
+        ),
+        (
+            plain().implicit_tls(authority.localhost()).start(),
+            ScriptedImap::imaps_url,
+        ),
+        // As little as a server may have: everything takes the long way round.
+        (
+            plain()
+                .without(&["MOVE", "LITERAL+", "SASL-IR", "ESEARCH", "AUTH=PLAIN"])
+                .start(),
+            ScriptedImap::plain_url,
+        ),
+    ];
+    for (server, url) in servers {
+        let mut gateway = Gateway::in_front_of(&url(&server), &trusting);
+        let mut client = gateway.pop3s();
+        client.login("alice", "pw-alice");
+        assert_eq!(client.sizes().len(), messages::awkward().len());
+        assert_eq!(client.retrieve(1), messages::awkward()[0]);
+        client.expect_ok("DELE 1");
+        assert!(client.quit().starts_with("+OK"));
+        assert_eq!(server.uids("INBOX")[0], 2);
+        assert_eq!(server.uids("Trash"), [1]);
+        server.wait_until_closed();
+
+        let mut client = gateway.pop3_stls();
+        client.login("alice", "pw-alice");
+        assert_eq!(client.sizes().len(), messages::awkward().len() - 1);
+        drop(client);
+        assert!(gateway.rss_kib() > 1000 && gateway.peak_rss_kib() >= gateway.rss_kib());
+        gateway.terminate();
+        assert!(gateway.wait().success(), "{}", gateway.logs());
+        assert!(!gateway.is_running());
+    }
 }

@@ -3,6 +3,7 @@
 //! reads afterwards what was on the wire.
 
 mod commands;
+mod items;
 mod mailbox;
 mod wire;
 
