@@ -4,6 +4,7 @@
 //! configuration file are, with the same words.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -208,10 +209,11 @@ impl Stop {
             return ExitCode::SUCCESS;
         }
         let text = self.0.render().to_string();
-        match text.strip_prefix("error: ") {
-            Some(error) => eprint!("popgate: {error}"),
-            None => eprint!("{text}"),
-        }
+        // As above.
+        let _ = match text.strip_prefix("error: ") {
+            Some(error) => write!(io::stderr(), "popgate: {error}"),
+            None => write!(io::stderr(), "{text}"),
+        };
         ExitCode::from(EXIT_CONFIG)
     }
 }

@@ -1,6 +1,7 @@
 //! `popgate`: arguments → configuration → gateway → drain.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         } => check(overrides, user, password),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("popgate: {}", OneLine(format!("{error:#}")));
+        // Where nobody reads it, the exit code has to do.
+        let _ = writeln!(io::stderr(), "popgate: {}", OneLine(format!("{error:#}")));
         match error.downcast_ref::<ConfigError>() {
             Some(_) => ExitCode::from(EXIT_CONFIG),
             None => ExitCode::FAILURE,
@@ -47,9 +49,15 @@ fn main() -> ExitCode {
 /// `popgate serve`
 fn serve(overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = config::load(overrides, Purpose::Serve)?;
-    logging::init(&config.log);
-    for warning in &config.warnings {
-        warn!("{warning}");
+    log(&config);
+    let descriptors = process::descriptors();
+    let needed = config.server.limits.connections.saturating_mul(2);
+    if descriptors.is_some_and(|have| have < needed as u64) {
+        warn!(
+            descriptors,
+            needed,
+            "limits.connections cannot be reached: raise the limit on open files (LimitNOFILE, ulimit -n)"
+        );
     }
     let runtime = runtime()?;
     runtime.block_on(run(config))?;
@@ -72,11 +80,19 @@ fn check(
         }
         None => None,
     };
-    logging::init(&config.log);
+    log(&config);
     let runtime = runtime()?;
     let code = runtime.block_on(check::run(config.upstream, account));
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// Starts the log with what is allowed by the configuration, but not good.
+fn log(config: &Resolved) {
+    logging::init(&config.log);
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

@@ -45,12 +45,15 @@ impl PasswordSource {
         if let Some(file) = &self.file {
             return from_file(file);
         }
-        from_terminal(user).map_err(|error| {
-            let problem = format!(
+        let missing = |problem| ConfigError::at(Origin::Missing(VARIABLE), problem);
+        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+        let terminal = terminal.map_err(|error| {
+            missing(format!(
                 "no password for {user}, and no terminal to ask for it ({error}): set POPGATE_PASSWORD or POPGATE_PASSWORD_FILE (--password-file)"
-            );
-            ConfigError::at(Origin::Environment(VARIABLE), problem)
-        })
+            ))
+        })?;
+        from_terminal(&terminal, user)
+            .map_err(|error| missing(format!("no password was typed: {error}")))
     }
 }
 
@@ -82,11 +85,10 @@ fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(octets)
 }
 
-fn from_terminal(user: &str) -> io::Result<Secret> {
-    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+fn from_terminal(mut terminal: &File, user: &str) -> io::Result<Secret> {
     write!(terminal, "Password for {}: ", user.escape_debug())?;
     let password = {
-        let raw = Raw::set(&terminal)?;
+        let raw = Raw::set(terminal)?;
         typed(raw.terminal)
     };
     writeln!(terminal)?;

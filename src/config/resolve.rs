@@ -282,6 +282,8 @@ fn certificates(
     Ok(Some(Arc::new(loaded)))
 }
 
+/// Where nobody can log in, popgate still answers as RFC 2595 §2.3 has it, with
+/// a refusal that says why: no reason not to start, for one listener of several.
 fn warn_of_cleartext(addresses: &Addresses, allowed: bool, stls: bool, warnings: &mut Vec<String>) {
     for address in &addresses.pop3 {
         if allowed && !address.ip().to_canonical().is_loopback() {

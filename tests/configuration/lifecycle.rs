@@ -4,11 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::process::{Ended, LOOPBACK, UPSTREAM, get, get_until, pair, serve};
+use crate::process::{Ended, LOOPBACK, PATIENCE, UPSTREAM, get, get_until, pair, serve};
 
 #[test]
 fn a_port_in_use_is_named_with_its_key() {
@@ -32,9 +31,7 @@ fn it_starts_tells_its_manager_and_stops() {
     for signal in [Signal::TERM, Signal::INT] {
         let manager = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(manager.path().join("notify")).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let told = || {
             let mut message = [0; 256];
             let octets = socket.recv(&mut message).unwrap();
@@ -42,7 +39,7 @@ fn it_starts_tells_its_manager_and_stops() {
                 .trim_end()
                 .to_owned()
         };
-        let mut running = serve(&[
+        let running = serve(&[
             "--upstream",
             UPSTREAM,
             "--pop3",
@@ -70,7 +67,7 @@ fn it_starts_tells_its_manager_and_stops() {
 #[cfg(target_os = "linux")]
 #[test]
 fn it_leaves_no_core_and_takes_all_descriptors() {
-    let mut running = serve(&[
+    let running = serve(&[
         "--upstream",
         UPSTREAM,
         "--pop3",
@@ -100,7 +97,7 @@ fn it_leaves_no_core_and_takes_all_descriptors() {
 
 #[test]
 fn trying_out_is_possible_and_warned_of() {
-    let mut running = serve(&["--upstream", "imap+plain://192.0.2.1", "--pop3s", LOOPBACK]).start();
+    let running = serve(&["--upstream", "imap+plain://192.0.2.1", "--pop3s", LOOPBACK]).start();
     running.logs(&[
         " WARN ",
         "PASSWORDS AND MAIL CROSS THE NETWORK",
@@ -110,7 +107,7 @@ fn trying_out_is_possible_and_warned_of() {
     running.logs(&["listening"]);
     running.stop();
 
-    let mut running = serve(&[
+    let running = serve(&[
         "--upstream",
         UPSTREAM,
         "--pop3",
@@ -131,7 +128,7 @@ fn trying_out_is_possible_and_warned_of() {
 #[test]
 fn hang_up_reads_the_certificate_again() {
     let ((cert, key), (new_cert, new_key)) = (pair(2040), pair(2041));
-    let mut running = serve(&[
+    let running = serve(&[
         "--upstream",
         UPSTREAM,
         "--pop3s",
@@ -161,5 +158,16 @@ fn hang_up_reads_the_certificate_again() {
     put(running.folder.path(), "key.pem", &new_key);
     running.signal(Signal::HUP);
     get_until(http, "/metrics", &expires(2_240_611_200));
+    running.stop();
+}
+
+#[test]
+fn too_few_descriptors_for_the_connections_are_warned_of() {
+    let config = "[limits]\nconnections = 4000000000\n";
+    let running = serve(&["--upstream", UPSTREAM, "--pop3", LOOPBACK])
+        .config(config)
+        .start();
+    running.logs(&[" WARN ", "limits.connections cannot be reached"]);
+    running.logs(&["listening"]);
     running.stop();
 }

@@ -4,13 +4,17 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub const LOOPBACK: &str = "127.0.0.1:0";
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const UPSTREAM: &str = "imap+plain://127.0.0.1:1";
 
 /// An invocation in a folder of its own, with nothing in its environment.
@@ -91,7 +95,13 @@ impl Invocation {
 
     pub fn start(mut self) -> Running {
         let mut child = self.command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, log) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
         Running {
             child,
             log,
@@ -103,7 +113,7 @@ impl Invocation {
 /// A popgate that serves; killed if a test fails before it is stopped.
 pub struct Running {
     pub child: Child,
-    log: BufReader<ChildStderr>,
+    log: Receiver<String>,
     pub folder: TempDir,
 }
 
@@ -114,24 +124,19 @@ impl Running {
 
     /// Reads the log up to a line with all of `words`.
     #[track_caller]
-    pub fn logs(&mut self, words: &[&str]) -> String {
+    pub fn logs(&self, words: &[&str]) -> String {
         let mut seen = String::new();
-        loop {
-            let mut line = String::new();
-            assert_ne!(
-                self.log.read_line(&mut line).unwrap(),
-                0,
-                "no {words:?} in:\n{seen}"
-            );
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             if words.iter().all(|word| line.contains(word)) {
                 return line;
             }
-            seen.push_str(&line);
+            seen += &format!("{line}\n");
         }
+        panic!("no {words:?} in:\n{seen}");
     }
 
     /// The address of its HTTP socket.
-    pub fn http(&mut self) -> SocketAddr {
+    pub fn http(&self) -> SocketAddr {
         let line = self.logs(&["listening", "protocol=http"]);
         let (_, address) = line.split_once(" address=").unwrap();
         address.split_whitespace().next().unwrap().parse().unwrap()
@@ -139,10 +144,8 @@ impl Running {
 
     pub fn stop(mut self) {
         self.signal(Signal::TERM);
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{rest}");
-        assert!(rest.contains("stopped"), "{rest}");
+        self.logs(&["stopped"]);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
 }
 
@@ -155,9 +158,7 @@ impl Drop for Running {
 
 pub fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
