@@ -348,8 +348,9 @@ mod tests {
             ("QUIT", Command::Quit),
         ];
         for (keyword, command) in commands {
-            assert_eq!(parsed(keyword), Ok(command));
-            assert_eq!(parsed(&format!("{keyword}  ")), Ok(command));
+            let command = Ok(command);
+            assert_eq!(parsed(keyword), command);
+            assert_eq!(parsed(&format!("{keyword}  ")), command);
             let with_argument = format!("{keyword} 1");
             assert!(matches!(
                 parsed(&with_argument),
@@ -360,7 +361,7 @@ mod tests {
 
     #[test]
     fn message_numbers() {
-        let number = |line| match parsed(line) {
+        let number = |line: &str| match parsed(line) {
             Ok(Command::Retr(number)) => Some(number.get()),
             Err(SyntaxError::Arguments("usage: RETR message")) => None,
             other => panic!("{other:?}"),

@@ -255,3 +255,138 @@ pub(super) fn language(range: Option<&[u8]>) -> Step {
         Some(_) => Step::Reply(Response::err("the only language is en")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn front() -> Front {
+        Front {
+            tls_active: false,
+            stls_available: true,
+            cleartext_login: true,
+            mechanisms: Mechanism::ALL.to_vec(),
+            deletion_refused: false,
+            bad_command_limit: 20,
+        }
+    }
+
+    /// A session that was told `lines`; the driver opened an empty maildrop.
+    fn after(lines: &[&str]) -> Session {
+        let mut session = Session::new(front());
+        for line in lines {
+            let (next, step) = session.handle(Input::Line(line.as_bytes()));
+            session = match step {
+                Step::Open(_) if *line != lines[lines.len() - 1] => {
+                    let mut builder = crate::maildrop::MaildropBuilder::default();
+                    let id = crate::maildrop::UniqueId::new("a1".into()).unwrap();
+                    builder.push(120, &id).unwrap();
+                    next.handle(Input::Opened(builder.build().unwrap())).0
+                }
+                _ => next,
+            };
+        }
+        session
+    }
+
+    fn answers() -> [Input<'static>; 8] {
+        let refusal = || Refusal::new(None, "no");
+        [
+            Input::Line(b"NOOP"),
+            Input::TlsStarted,
+            Input::Opened(Maildrop::default()),
+            Input::Refused(refusal()),
+            Input::Delivered { octets: None },
+            Input::NotDelivered(refusal()),
+            Input::Updated(Outcome::default()),
+            Input::UpdateFailed(refusal()),
+        ]
+    }
+
+    /// Which of `answers` a session in this place waits for.
+    fn awaited(lines: &[&str]) -> Vec<usize> {
+        let mut awaited = Vec::new();
+        for index in 0..answers().len() {
+            let Some(input) = answers().into_iter().nth(index) else {
+                continue;
+            };
+            let (_, step) = after(lines).handle(input);
+            match step {
+                Step::Close(response) if response == internal_error_response() => {}
+                _ => awaited.push(index),
+            }
+        }
+        awaited
+    }
+
+    fn internal_error_response() -> Response {
+        match internal_error() {
+            Step::Close(response) => response,
+            step => panic!("{step:?}"),
+        }
+    }
+
+    #[test]
+    fn what_no_state_waits_for_ends_the_session() {
+        assert_eq!(awaited(&[]), [0]);
+        assert_eq!(awaited(&["USER tim"]), [0]);
+        assert_eq!(awaited(&["AUTH PLAIN"]), [0]);
+        assert_eq!(awaited(&["STLS"]), [1]);
+        let open = ["USER tim", "PASS tanstaaf", "NOOP"];
+        assert_eq!(awaited(&open[..2]), [2, 3]);
+        assert_eq!(awaited(&open), [0]);
+        assert_eq!(awaited(&[&open[..], &["RETR 1"]].concat()), [4, 5]);
+        assert_eq!(awaited(&[&open[..], &["TOP 1 0"]].concat()), [4, 5]);
+        assert_eq!(awaited(&[&open[..], &["DELE 1", "QUIT"]].concat()), [6, 7]);
+        assert_eq!(awaited(&[&open[..], &["QUIT"]].concat()), []);
+    }
+
+    #[test]
+    fn who_is_known_when() {
+        assert_eq!(after(&[]).user(), None);
+        assert_eq!(after(&["USER tim"]).user(), Some("tim"));
+        assert_eq!(after(&["USER tim", "PASS tanstaaf"]).user(), Some("tim"));
+        let open = after(&["USER tim", "PASS tanstaaf", "NOOP"]);
+        assert_eq!((open.user(), open.is_authorization()), (Some("tim"), false));
+        assert_eq!(open.maildrop().map(Maildrop::len), Some(1));
+        assert_eq!(
+            after(&["USER tim", "PASS tanstaaf", "QUIT"]).user(),
+            Some("tim")
+        );
+        assert_eq!(after(&["USER tim", "STLS"]).user(), None);
+    }
+
+    #[test]
+    fn a_listing_comes_in_portions() {
+        let mut builder = crate::maildrop::MaildropBuilder::default();
+        for number in 0..10_000 {
+            let id = crate::maildrop::UniqueId::new(format!("id{number}")).unwrap();
+            builder.push(number, &id).unwrap();
+        }
+        let session = after(&["USER tim", "PASS tanstaaf"]);
+        let (session, _) = session.handle(Input::Opened(builder.build().unwrap()));
+        let (session, step) = session.handle(Input::Line(b"UIDL"));
+        let Step::Lines(_, mut lines) = step else {
+            panic!("{step:?}")
+        };
+        let mut text = String::new();
+        let mut portion = Vec::new();
+        while !session.write_lines(&mut lines, &mut portion, 4096) {
+            assert!((4096..4200).contains(&portion.len()));
+            text += std::str::from_utf8(&portion).unwrap();
+            portion.clear();
+        }
+        text += std::str::from_utf8(&portion).unwrap();
+        let expected: String = (0..10_000)
+            .map(|n| format!("{} id{n}\r\n", n + 1))
+            .collect();
+        assert_eq!(text, expected + ".\r\n");
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let (session, step) = after(&["USER tim"]).handle(Input::Line(b"PASS tanstaaf"));
+        let shown = format!("{:?} {session:?} {step:?}", Input::Line(b"PASS tanstaaf"));
+        assert!(!shown.contains("tanstaaf"), "{shown}");
+    }
+}

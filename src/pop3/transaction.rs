@@ -201,7 +201,8 @@ impl Transaction {
         out: &mut Vec<u8>,
         about: usize,
     ) -> bool {
-        let enough = out.len().saturating_add(about);
+        // At least one line, so that a listing always comes to its end.
+        let enough = out.len().saturating_add(about.max(1));
         while let Some(message) = self.maildrop.get(*next) {
             if out.len() >= enough {
                 return false;
