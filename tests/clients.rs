@@ -44,7 +44,12 @@ impl Front {
         let ca_file = dovecot.ca_file();
         let more = ["--ca-file", ca_file.to_str().unwrap(), "--delete", "trash"];
         let gateway = Gateway::in_front_of(&dovecot.imaps_url(), &more);
-        Some(Self { dovecot, gateway, mail, dir: tempfile::tempdir().unwrap() })
+        Some(Self {
+            dovecot,
+            gateway,
+            mail,
+            dir: tempfile::tempdir().unwrap(),
+        })
     }
 
     fn port(&self, tls: Tls) -> u16 {
@@ -82,7 +87,10 @@ impl Front {
     /// A script that delivers a message to a Maildir, through a filter.
     fn deliver(&self, maildir: &Path, filter: &str) -> PathBuf {
         let path = maildir.join("new/XXXXXXXX");
-        let script = format!("file=$(mktemp {}) && exec {filter} >\"$file\"\n", path.display());
+        let script = format!(
+            "file=$(mktemp {}) && exec {filter} >\"$file\"\n",
+            path.display()
+        );
         self.file("deliver", &script)
     }
 
@@ -128,7 +136,10 @@ impl Front {
     /// The same in the form that a Maildir holds, sorted.
     fn in_maildir(&self) -> Vec<Vec<u8>> {
         let without_cr = |message: Vec<u8>| -> Vec<u8> {
-            message.into_iter().filter(|octet| *octet != b'\r').collect()
+            message
+                .into_iter()
+                .filter(|octet| *octet != b'\r')
+                .collect()
         };
         let mut all: Vec<Vec<u8>> = self.on_the_wire().into_iter().map(without_cr).collect();
         all.sort();
@@ -152,7 +163,10 @@ impl Front {
     fn assert_untouched(&self) {
         let stored = self.dovecot.mailbox("alice", "INBOX");
         assert!(stored.iter().map(|message| &message.octets).eq(&self.mail));
-        assert!(stored.iter().all(|message| message.flags.is_empty()), "{stored:?}");
+        assert!(
+            stored.iter().all(|message| message.flags.is_empty()),
+            "{stored:?}"
+        );
     }
 
     /// All mail was deleted by the client: it lies in Trash.
@@ -166,15 +180,18 @@ impl Front {
 /// What a Maildir holds, sorted.
 fn delivered(maildir: &Path) -> Vec<Vec<u8>> {
     let files = fs::read_dir(maildir.join("new")).unwrap();
-    let mut all: Vec<Vec<u8>> =
-        files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let mut all: Vec<Vec<u8>> = files
+        .map(|file| fs::read(file.unwrap().path()).unwrap())
+        .collect();
     all.sort();
     all
 }
 
 /// Mail as it comes: some plain messages, dots, UTF-8, one of 1 MB.
 fn usual_mail() -> Vec<Vec<u8>> {
-    let mut mail: Vec<Vec<u8>> = (1..=20).map(|number| messages::plain(number, 3000)).collect();
+    let mut mail: Vec<Vec<u8>> = (1..=20)
+        .map(|number| messages::plain(number, 3000))
+        .collect();
     mail.push(messages::plain(21, 1_000_000));
     let header = "From: a@example.org\r\nTo: b@example.org\r\nMessage-ID: <x@example.org>\r\n";
     for body in [
@@ -191,10 +208,16 @@ fn usual_mail() -> Vec<Vec<u8>> {
 fn curl() {
     let mut mail = messages::awkward();
     mail.extend(usual_mail());
-    let Some(front) = Front::start(mail) else { return };
+    let Some(front) = Front::start(mail) else {
+        return;
+    };
     let ca_file = front.ca_file();
     for tls in [Tls::Implicit, Tls::Stls] {
-        let scheme = if tls == Tls::Implicit { "pop3s" } else { "pop3" };
+        let scheme = if tls == Tls::Implicit {
+            "pop3s"
+        } else {
+            "pop3"
+        };
         let url = format!("{scheme}://localhost:{}", front.port(tls));
         let curl = |url: &str, more: &[&str]| {
             let mut arguments = vec!["--silent", "--show-error", "--ssl-reqd", "--cacert"];
@@ -214,23 +237,48 @@ fn curl() {
     let ca_file = ca_file.to_str().unwrap();
     front.succeed(
         "curl",
-        &["-sS", "--cacert", ca_file, "--user", "alice:pw-alice", &url, "--request", "DELE", "--list-only"],
+        &[
+            "-sS",
+            "--cacert",
+            ca_file,
+            "--user",
+            "alice:pw-alice",
+            &url,
+            "--request",
+            "DELE",
+            "--list-only",
+        ],
     );
     let inbox = front.dovecot.mailbox("alice", "INBOX");
     assert_eq!(inbox.len(), front.mail.len() - 1);
     assert!(inbox.iter().all(|message| message.octets != front.mail[2]));
-    assert_eq!(front.dovecot.mailbox("alice", "Trash")[0].octets, front.mail[2]);
+    assert_eq!(
+        front.dovecot.mailbox("alice", "Trash")[0].octets,
+        front.mail[2]
+    );
 }
 
 #[test]
 fn curl_with_a_token() {
-    let Some(front) = Front::with(usual_mail(), &[("OAUTH", "1")]) else { return };
+    let Some(front) = Front::with(usual_mail(), &[("OAUTH", "1")]) else {
+        return;
+    };
     let ca_file = front.ca_file();
     let url = format!("pop3s://localhost:{}/1", front.port(Tls::Implicit));
     let fetch = |token: &str, mechanism: &str| {
         let option = format!("AUTH={mechanism}");
-        let arguments = ["-sS", "--cacert", ca_file.to_str().unwrap(), "--user", "alice:",
-            "--oauth2-bearer", token, "--login-options", &option, &url];
+        let arguments = [
+            "-sS",
+            "--cacert",
+            ca_file.to_str().unwrap(),
+            "--user",
+            "alice:",
+            "--oauth2-bearer",
+            token,
+            "--login-options",
+            &option,
+            &url,
+        ];
         front.run("curl", &arguments)
     };
     for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
@@ -240,7 +288,11 @@ fn curl_with_a_token() {
         assert!(output.stdout == front.mail[0]);
         let bad = front.dovecot.expired_token("alice");
         // 67: the server refused the login.
-        assert_eq!(fetch(&bad, mechanism).status.code(), Some(67), "{mechanism}");
+        assert_eq!(
+            fetch(&bad, mechanism).status.code(),
+            Some(67),
+            "{mechanism}"
+        );
     }
     front.assert_untouched();
 }
@@ -249,7 +301,9 @@ fn curl_with_a_token() {
 fn python_poplib() {
     let mut mail = messages::awkward();
     mail.extend(usual_mail());
-    let Some(front) = Front::start(mail) else { return };
+    let Some(front) = Front::start(mail) else {
+        return;
+    };
     let script = front.file(
         "poplib.script",
         r#"
@@ -285,7 +339,11 @@ pop3.quit()
     );
     let hash = |message: &[u8]| -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, message);
-        digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+        digest
+            .as_ref()
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect()
     };
     let run = |tls: Tls, action: &str| -> Vec<(String, String)> {
         let ca_file = front.ca_file();
@@ -304,9 +362,17 @@ pop3.quit()
         output.lines().map(pair).collect()
     };
     let first = run(Tls::Implicit, "read");
-    let hashes: Vec<String> = front.on_the_wire().iter().map(|message| hash(message)).collect();
+    let hashes: Vec<String> = front
+        .on_the_wire()
+        .iter()
+        .map(|message| hash(message))
+        .collect();
     assert!(first.iter().map(|(_, hash)| hash).eq(&hashes));
-    assert_eq!(run(Tls::Stls, "read"), first, "unique ids stay, and so does the mail");
+    assert_eq!(
+        run(Tls::Stls, "read"),
+        first,
+        "unique ids stay, and so does the mail"
+    );
     front.assert_untouched();
     run(Tls::Stls, "delete");
     front.assert_moved_to_trash();
@@ -315,11 +381,17 @@ pop3.quit()
 #[test]
 fn fetchmail() {
     for tls in [Tls::Implicit, Tls::Stls] {
-        let Some(front) = Front::start(usual_mail()) else { return };
+        let Some(front) = Front::start(usual_mail()) else {
+            return;
+        };
         let maildir = front.maildir("mail");
         let deliver = front.deliver(&maildir, "cat");
         let fetch = |keep: &str| {
-            let security = if tls == Tls::Implicit { "ssl" } else { "sslproto TLS1.2+" };
+            let security = if tls == Tls::Implicit {
+                "ssl"
+            } else {
+                "sslproto TLS1.2+"
+            };
             let config = format!(
                 "set idfile {dir}/fetchids\nset invisible\nset no bouncemail\n\
                  poll localhost protocol POP3 uidl service {port}\n\
@@ -334,7 +406,13 @@ fn fetchmail() {
             let pidfile = front.dir.path().join("fetchmail.pid");
             front.run(
                 "fetchmail",
-                &["-f", config.to_str().unwrap(), "--pidfile", pidfile.to_str().unwrap(), "--nosyslog"],
+                &[
+                    "-f",
+                    config.to_str().unwrap(),
+                    "--pidfile",
+                    pidfile.to_str().unwrap(),
+                    "--nosyslog",
+                ],
             )
         };
         let output = fetch("keep");
@@ -355,7 +433,9 @@ fn fetchmail() {
 #[test]
 fn mpop() {
     for tls in [Tls::Implicit, Tls::Stls] {
-        let Some(front) = Front::start(usual_mail()) else { return };
+        let Some(front) = Front::start(usual_mail()) else {
+            return;
+        };
         let fetch = |name: &str, keep: &str, ids: &str| -> PathBuf {
             let maildir = front.maildir(name);
             let config = format!(
@@ -374,7 +454,10 @@ fn mpop() {
         };
         front.assert_delivered(&fetch("first", "on", "ids"));
         front.assert_untouched();
-        assert!(delivered(&fetch("second", "on", "ids")).is_empty(), "{tls:?}");
+        assert!(
+            delivered(&fetch("second", "on", "ids")).is_empty(),
+            "{tls:?}"
+        );
         front.assert_delivered(&fetch("third", "off", "other-ids"));
         front.assert_moved_to_trash();
     }
@@ -383,7 +466,9 @@ fn mpop() {
 #[test]
 fn getmail6() {
     // It has no STLS.
-    let Some(front) = Front::start(usual_mail()) else { return };
+    let Some(front) = Front::start(usual_mail()) else {
+        return;
+    };
     let fetch = |name: &str, delete: bool, all: bool| -> PathBuf {
         let maildir = front.maildir(name);
         let config = format!(
@@ -396,12 +481,20 @@ fn getmail6() {
             port = front.port(Tls::Implicit),
             ca = front.ca_file().display(),
             // It always puts a Return-Path in front.
-            deliver = front.deliver(&maildir, "sed '1{/^Return-Path: <unknown>$/d}'").display(),
+            deliver = front
+                .deliver(&maildir, "sed '1{/^Return-Path: <unknown>$/d}'")
+                .display(),
         );
         let config = front.file("getmailrc", &config);
         let dir = front.dir.path().to_str().unwrap();
-        let output = front.run("getmail", &["--getmaildir", dir, "--rcfile", config.to_str().unwrap()]);
-        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let output = front.run(
+            "getmail",
+            &["--getmaildir", dir, "--rcfile", config.to_str().unwrap()],
+        );
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
         maildir
     };
     front.assert_delivered(&fetch("first", false, false));

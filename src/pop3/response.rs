@@ -112,10 +112,11 @@ impl Response {
 }
 
 fn printable(character: char) -> u8 {
-    match u8::try_from(character) {
-        Ok(octet @ 0x20..=0x7e) => octet,
-        _ => b'?',
-    }
+    let printable = |octet: &u8| (0x20..=0x7e).contains(octet);
+    u8::try_from(character)
+        .ok()
+        .filter(printable)
+        .unwrap_or(b'?')
 }
 
 /// A response that says no: it cannot be made positive.

@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(awaited(&[&open[..], &["RETR 1"]].concat()), [4, 5]);
         assert_eq!(awaited(&[&open[..], &["TOP 1 0"]].concat()), [4, 5]);
         assert_eq!(awaited(&[&open[..], &["DELE 1", "QUIT"]].concat()), [6, 7]);
-        assert_eq!(awaited(&[&open[..], &["QUIT"]].concat()), []);
+        assert!(awaited(&[&open[..], &["QUIT"]].concat()).is_empty());
     }
 
     #[test]

@@ -41,10 +41,13 @@ struct Profile {
     /// What the server says before it fails the exchange, where it must.
     failure: Option<&'static [u8]>,
     /// The client's part: its initial response.
-    initial_response: fn(&Credentials, &str, u16) -> Option<Zeroizing<Vec<u8>>>,
+    initial_response: InitialResponse,
     /// The client's part: its answer to `failure`.
     answer_to_failure: &'static [u8],
 }
+
+/// Makes a client's initial response of credentials, for a host and a port.
+type InitialResponse = fn(&Credentials, &str, u16) -> Option<Zeroizing<Vec<u8>>>;
 
 /// What a client's response led to.
 enum Round {

@@ -184,10 +184,8 @@ impl Fetch {
             (1, Some(Name::Size)) => {
                 self.row.octets = Some(number(atom).ok_or(WireError::Garbage)?);
             }
-            (2, Some(Name::Flags)) => {
-                if atom.eq_ignore_ascii_case(b"\\Deleted") {
-                    self.row.deleted = Some(true);
-                }
+            (2, Some(Name::Flags)) if atom.eq_ignore_ascii_case(b"\\Deleted") => {
+                self.row.deleted = Some(true);
             }
             _ => {}
         }
