@@ -112,11 +112,11 @@ impl Response {
 }
 
 fn printable(character: char) -> u8 {
-    let printable = |octet: &u8| (0x20..=0x7e).contains(octet);
-    u8::try_from(character)
-        .ok()
-        .filter(printable)
-        .unwrap_or(b'?')
+    if matches!(character, ' '..='~') {
+        character as u8
+    } else {
+        b'?'
+    }
 }
 
 /// A response that says no: it cannot be made positive.

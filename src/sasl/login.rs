@@ -2,10 +2,8 @@
 //! `Username:`, then `Password:`; the prompts are fixed, since clients compare
 //! them.
 
-use zeroize::Zeroizing;
-
 use super::text::{check_user, utf8};
-use super::{Credentials, Profile, Round, SaslError};
+use super::{Credentials, Message, Profile, Round, SaslError};
 
 pub(super) static PROFILE: Profile = Profile {
     name: "LOGIN",
@@ -34,7 +32,7 @@ fn respond(user: Option<String>, response: &[u8]) -> Result<Round, SaslError> {
 }
 
 /// Upstream, PLAIN and the protocol's own login command do what LOGIN does.
-fn initial_response(_: &Credentials, _: &str, _: u16) -> Option<Zeroizing<Vec<u8>>> {
+fn initial_response(_: &Credentials, _: &str, _: u16) -> Option<Message> {
     None
 }
 

@@ -41,13 +41,13 @@ struct Profile {
     /// What the server says before it fails the exchange, where it must.
     failure: Option<&'static [u8]>,
     /// The client's part: its initial response.
-    initial_response: InitialResponse,
+    initial_response: fn(&Credentials, &str, u16) -> Option<Message>,
     /// The client's part: its answer to `failure`.
     answer_to_failure: &'static [u8],
 }
 
-/// Makes a client's initial response of credentials, for a host and a port.
-type InitialResponse = fn(&Credentials, &str, u16) -> Option<Zeroizing<Vec<u8>>>;
+/// A client's message in raw octets, in memory that is wiped.
+pub type Message = Zeroizing<Vec<u8>>;
 
 /// What a client's response led to.
 enum Round {
@@ -238,7 +238,7 @@ pub fn initial_response(
     credentials: &Credentials,
     host: &str,
     port: u16,
-) -> Option<Zeroizing<Vec<u8>>> {
+) -> Option<Message> {
     (mechanism.profile().initial_response)(credentials, host, port)
 }
 
@@ -249,7 +249,7 @@ pub fn answer_to_failure(mechanism: Mechanism) -> &'static [u8] {
 
 /// Puts a message together in memory that is wiped, and never moved while it
 /// grows.
-fn message(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+fn message(parts: &[&[u8]]) -> Message {
     let mut message = Zeroizing::new(Vec::with_capacity(
         parts.iter().map(|part| part.len()).sum(),
     ));

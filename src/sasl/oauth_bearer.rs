@@ -1,10 +1,8 @@
 //! OAUTHBEARER (RFC 7628): a GS2 header (RFC 5801 §4), then key=value pairs
 //! with `^A` behind each, and a last `^A`.
 
-use zeroize::Zeroizing;
-
 use super::text::{bearer_token, check_token, check_user, utf8};
-use super::{Credentials, Profile, Round, SaslError, message};
+use super::{Credentials, Message, Profile, Round, SaslError, message};
 
 pub(super) static PROFILE: Profile = Profile {
     name: "OAUTHBEARER",
@@ -53,11 +51,7 @@ fn unescaped(name: &str) -> String {
     name.replace("=2C", ",").replace("=3D", "=")
 }
 
-fn initial_response(
-    credentials: &Credentials,
-    host: &str,
-    port: u16,
-) -> Option<Zeroizing<Vec<u8>>> {
+fn initial_response(credentials: &Credentials, host: &str, port: u16) -> Option<Message> {
     let Credentials::Bearer { user, token } = credentials else {
         return None;
     };

@@ -1,9 +1,7 @@
 //! PLAIN (RFC 4616): `[authzid] NUL authcid NUL passwd`.
 
-use zeroize::Zeroizing;
-
 use super::text::{check_password, check_user, utf8};
-use super::{Credentials, Profile, Round, SaslError, message};
+use super::{Credentials, Message, Profile, Round, SaslError, message};
 
 pub(super) static PROFILE: Profile = Profile {
     name: "PLAIN",
@@ -37,7 +35,7 @@ fn respond(_: Option<String>, response: &[u8]) -> Result<Round, SaslError> {
     Ok(Round::Finished(credentials))
 }
 
-fn initial_response(credentials: &Credentials, _: &str, _: u16) -> Option<Zeroizing<Vec<u8>>> {
+fn initial_response(credentials: &Credentials, _: &str, _: u16) -> Option<Message> {
     let Credentials::Password {
         user,
         authorize_as,

@@ -1,10 +1,8 @@
 //! XOAUTH2, as Google and Microsoft document it:
 //! `user=` user `^A` `auth=Bearer ` token `^A^A`.
 
-use zeroize::Zeroizing;
-
 use super::text::{bearer_token, check_token, check_user, utf8};
-use super::{Credentials, Profile, Round, SaslError, message};
+use super::{Credentials, Message, Profile, Round, SaslError, message};
 
 pub(super) static PROFILE: Profile = Profile {
     name: "XOAUTH2",
@@ -34,7 +32,7 @@ fn respond(_: Option<String>, response: &[u8]) -> Result<Round, SaslError> {
     }))
 }
 
-fn initial_response(credentials: &Credentials, _: &str, _: u16) -> Option<Zeroizing<Vec<u8>>> {
+fn initial_response(credentials: &Credentials, _: &str, _: u16) -> Option<Message> {
     let Credentials::Bearer { user, token } = credentials else {
         return None;
     };
