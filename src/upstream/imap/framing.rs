@@ -558,7 +558,7 @@ mod tests {
 
     const CONVERSATION: &str = "* OK [CAPABILITY IMAP4rev1] hi\r\n\
         * 1 FETCH (UID 7 RFC822.SIZE 1234)\r\n\
-        * 2 FETCH (UID 8 BODY[] {20}\r\n0123456789\r\n.\r\nabcd)\n\
+        * 2 FETCH (UID 8 BODY[] {19}\r\n0123456789\r\n.\r\nabcd)\n\
         * LIST (\\Trash) \"/\" {5}\r\nTrash\r\n\
         * SEARCH 1 2 3\r\n\
         * BOGUS {3}\r\n\r\n\r x\r\n\
