@@ -1,17 +1,20 @@
 //! The client's side of a connection: its stream, with or without TLS, what it
 //! has sent, and what is to be sent to it.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::ready;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use zeroize::Zeroize as _;
 
 use crate::pop3::LineBuffer;
 
@@ -22,14 +25,26 @@ const READ: usize = 2048;
 const AHEAD: usize = 16 * 1024;
 /// Answers are gathered up to this size before they are written.
 const GATHERED: usize = 16 * 1024;
-/// What a slow reader is granted for each write, on top of its rate.
-const GRACE: Duration = Duration::from_secs(10);
+/// What a slow reader is granted for each write, on top of its rate: kernels
+/// report room in large steps.
+const GRACE: Duration = Duration::from_secs(30);
+/// Answers wait no longer than this for the next one, to leave together.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a client that will send nothing more is taken to be listening
+/// still, while there is nothing for it.
+const LISTENING: Duration = Duration::from_secs(10);
+/// How long TLS may take to say that it ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What a client sends behind the end is read for so long, and so much of it:
+/// left unread, it would have the kernel take the last answers back.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_OCTETS: usize = 1024 * 1024;
 
 type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// A client's connection.
+/// A client's connection. Dropped without [`Client::close`] it is broken off.
 pub(super) struct Client {
-    /// None only while TLS begins.
+    /// None while TLS begins, and after the end.
     stream: Option<Stream>,
     pub lines: LineBuffer,
     out: Vec<u8>,
@@ -72,7 +87,8 @@ impl Client {
         }
     }
 
-    /// Writes what was gathered.
+    /// Writes what was gathered. A client that does not take it is gone, and
+    /// the connection broken off.
     pub async fn flush(&mut self) -> Result<(), Gone> {
         if self.out.is_empty() {
             return Ok(());
@@ -89,11 +105,13 @@ impl Client {
         } else {
             self.out.clear();
         }
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Gone::Disconnected),
-            Err(_) => Err(Gone::SlowReader),
-        }
+        let gone = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(_)) => Gone::Disconnected,
+            Err(_) => Gone::SlowReader,
+        };
+        self.abort();
+        Err(gone)
     }
 
     /// Waits for octets from the client, until `deadline` (`Ok(false)`).
@@ -105,11 +123,16 @@ impl Client {
         }
         match timeout_at(deadline, self.fill()).await {
             Err(_) => Ok(false),
-            Ok(Ok(0) | Err(_)) => Err(Gone::Disconnected),
+            Ok(Ok(0)) => Err(Gone::Disconnected),
             Ok(Ok(_)) => Ok(true),
+            Ok(Err(_)) => {
+                self.abort();
+                Err(Gone::Disconnected)
+            }
         }
     }
 
+    /// Takes in what has come; 0 at the end. Cancel-safe.
     async fn fill(&mut self) -> io::Result<usize> {
         if self.ended {
             return Ok(0);
@@ -117,29 +140,63 @@ impl Client {
         let Some(stream) = self.stream.as_mut() else {
             return Ok(0);
         };
-        let mut arrived = zeroize::Zeroizing::new([0; READ]);
-        let read = stream.read(&mut *arrived).await?;
-        self.ended = read == 0;
-        self.lines.push(&arrived[..read]);
-        Ok(read)
+        let lines = &mut self.lines;
+        let octets = poll_fn(|cx| {
+            // On the stack, so that no connection at rest has it.
+            let mut arrived = [0; READ];
+            let mut buffer = ReadBuf::new(&mut arrived);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+            lines.push(buffer.filled());
+            let octets = buffer.filled().len();
+            arrived.zeroize();
+            io::Result::Ok(octets).into()
+        })
+        .await?;
+        self.ended = octets == 0;
+        Ok(octets)
     }
 
     /// Does the work unless the client goes away meanwhile (`None`). A client
     /// that has only closed its sending side and still has commands waiting
     /// stays.
     pub async fn stays_while<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        self.stays_listening(work, Duration::ZERO).await
+    }
+
+    /// Does the work for the client, who is listening. If it takes a while,
+    /// what was answered so far leaves at once, and a client that goes away
+    /// does not go unnoticed.
+    pub async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Gone> {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(PAUSE, work.as_mut()).await {
+            return Ok(done);
+        }
+        self.flush().await?;
+        let done = self.stays_listening(work, LISTENING).await;
+        done.ok_or(Gone::Disconnected)
+    }
+
+    /// A client that has closed its sending side, with nothing waiting, may
+    /// have closed all of it; only writing would show. It is given `listening`.
+    async fn stays_listening<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        listening: Duration,
+    ) -> Option<T> {
         let mut work = pin!(work);
         loop {
+            if self.ended && !self.lines.has_line() {
+                return timeout(listening, work).await.ok();
+            }
             let listens = !self.ended && self.lines.len() < AHEAD;
             tokio::select! {
                 biased;
                 done = &mut work => return Some(done),
                 read = self.fill(), if listens => {
-                    let gone = !matches!(read, Ok(1..));
-                    if gone && !self.lines.has_line() {
+                    if read.is_err() {
+                        self.abort();
                         return None;
                     }
-                    self.ended |= gone;
                 }
             }
         }
@@ -156,8 +213,12 @@ impl Client {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.lines = LineBuffer::new();
-        let Some(Stream::Left(stream)) = self.stream.take() else {
-            return Err(io::ErrorKind::InvalidInput.into());
+        let stream = match self.stream.take() {
+            Some(Stream::Left(stream)) => stream,
+            other => {
+                self.stream = other;
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
         };
         let accept = TlsAcceptor::from(config).accept(stream);
         let stream = timeout(patience, accept)
@@ -167,12 +228,19 @@ impl Client {
         Ok(())
     }
 
-    /// Ends the connection in order: all that was answered arrives.
-    pub async fn close(&mut self) {
-        if self.flush().await.is_ok()
-            && let Some(stream) = self.stream.as_mut()
-        {
-            let _ = timeout(GRACE, stream.shutdown()).await;
+    /// Ends the connection in order: all that was answered arrives, and TLS
+    /// says that this is the end. `linger` where the client may have more to
+    /// say than is wanted.
+    pub async fn close(&mut self, linger: bool) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let _ = timeout(FAREWELL, stream.shutdown()).await;
+        if linger && !self.ended {
+            let _ = timeout(LINGER, discard(&mut stream)).await;
         }
     }
 
@@ -185,5 +253,28 @@ impl Client {
             None => return,
         };
         let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// Reads until the client is done, too.
+async fn discard(stream: &mut Stream) {
+    let mut total = 0;
+    while total < LINGER_OCTETS {
+        let read = poll_fn(|cx| {
+            let mut unwanted = [0; READ];
+            let mut buffer = ReadBuf::new(&mut unwanted);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+            io::Result::Ok(buffer.filled().len()).into()
+        });
+        match read.await {
+            Ok(octets @ 1..) => total += octets,
+            _ => return,
+        }
     }
 }

@@ -5,14 +5,23 @@
 //! it breaks off, the connection is broken off too, without the dot that would
 //! make half a message whole.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::client::{Client, Gone};
 use super::connection::Context;
 use crate::maildrop::{MessageIndex, Portion};
 use crate::pop3::{DotStuffer, NulPolicy, Response, TopLimiter, octets_of};
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
+
+/// A message that takes longer than this is passed on as it comes, however
+/// small: clients wait for an answer no longer than a minute or so.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Octets encoded at a time.
+const PIECE: usize = 8 * 1024;
 
 /// What became of a delivery that did not simply succeed.
 pub(super) enum Failure {
@@ -39,17 +48,23 @@ pub(super) async fn deliver(
     listed: u64,
     portion: Portion,
 ) -> Result<Delivered, Failure> {
-    let mut body = upstream
-        .retrieve(message, portion)
+    let began = Instant::now();
+    let mut body = client
+        .attend(upstream.retrieve(message, portion))
         .await
+        .map_err(Failure::Client)?
         .map_err(Failure::BeforeReply)?;
     let mut source = Source::new(&mut *body, portion);
     let permit = reserve(context, source.body.announced().unwrap_or(listed), portion);
     let mut held = Vec::new();
     let mut whole = false;
     if let Some((limit, _)) = &permit {
-        while held.len() <= *limit {
-            match source.next().await.map_err(Failure::BeforeReply)? {
+        while held.len() <= *limit && began.elapsed() < PATIENCE {
+            let next = client.attend(source.next()).await;
+            match next
+                .map_err(Failure::Client)?
+                .map_err(Failure::BeforeReply)?
+            {
                 Some(octets) => held.extend_from_slice(&octets),
                 None => {
                     whole = true;
@@ -74,14 +89,18 @@ pub(super) async fn deliver(
         NulPolicy::Keep
     };
     let mut stuffer = DotStuffer::new(nul);
-    for piece in held.chunks(8 * 1024) {
+    for piece in held.chunks(PIECE) {
         stuffer.encode(piece, client.out());
         client.flush_if_large().await.map_err(Failure::Client)?;
     }
     drop((held, permit));
-    if !whole {
-        while let Some(octets) = source.next().await.map_err(Failure::Midway)? {
-            stuffer.encode(&octets, client.out());
+    while !whole {
+        let next = client.attend(source.next()).await;
+        let Some(octets) = next.map_err(Failure::Client)?.map_err(Failure::Midway)? else {
+            break;
+        };
+        for piece in octets.chunks(PIECE) {
+            stuffer.encode(piece, client.out());
             client.flush_if_large().await.map_err(Failure::Client)?;
         }
     }

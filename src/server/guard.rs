@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ring::hmac;
 use ring::rand::SystemRandom;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::sasl::Credentials;
@@ -29,17 +30,22 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Entries in either memory, beyond which old ones make room.
 const MOST: usize = 20_000;
 
-/// Names credentials without holding them: keyed anew in each process.
+/// The longest that an upstream can ask to be left alone.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(3600);
+
+/// Names credentials, or an account, without holding them: keyed anew in each
+/// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Digest([u8; 32]);
 
-/// Failed logins, by address and by credentials.
+/// Failed logins, by address, by credentials and by account.
 #[derive(Debug)]
 pub(super) struct Guard {
     key: hmac::Key,
-    most_refusals: u32,
+    most_refusals: usize,
     addresses: Mutex<HashMap<IpAddr, Failures>>,
-    refused: Mutex<HashMap<Digest, Refused>>,
+    asked: Mutex<HashMap<Digest, Asked>>,
+    throttled: Mutex<HashMap<Digest, Instant>>,
 }
 
 #[derive(Debug)]
@@ -49,10 +55,67 @@ struct Failures {
     recent: VecDeque<Digest>,
 }
 
+/// What the upstream was asked about one set of credentials.
+#[derive(Debug, Default)]
+struct Asked {
+    /// When it refused them, within the time that is remembered.
+    refusals: VecDeque<Instant>,
+    /// Attempts under way: each may become a refusal.
+    under_way: usize,
+    changed: Arc<Notify>,
+}
+
+impl Asked {
+    fn forget_old(&mut self) {
+        while let Some(first) = self.refusals.front()
+            && first.elapsed() >= REMEMBERED
+        {
+            self.refusals.pop_front();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.refusals.is_empty() && self.under_way == 0
+    }
+}
+
+/// Leave to ask the upstream about credentials. Dropped without a verdict, it
+/// counts for nothing.
 #[derive(Debug)]
-struct Refused {
-    times: u32,
-    since: Instant,
+pub(super) struct Attempt<'a> {
+    guard: &'a Guard,
+    digest: Digest,
+}
+
+impl Attempt<'_> {
+    /// The upstream refused the credentials.
+    pub fn refused(self) {
+        let mut asked = self.guard.asked();
+        if let Some(asked) = asked.get_mut(&self.digest) {
+            asked.refusals.push_back(Instant::now());
+        }
+    }
+
+    /// The upstream accepted the credentials.
+    pub fn accepted(self) {
+        let mut asked = self.guard.asked();
+        if let Some(asked) = asked.get_mut(&self.digest) {
+            asked.refusals.clear();
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut all = self.guard.asked();
+        if let Some(asked) = all.get_mut(&self.digest) {
+            asked.under_way -= 1;
+            asked.changed.notify_waiters();
+            if asked.is_idle() {
+                all.remove(&self.digest);
+            }
+        }
+    }
 }
 
 impl Guard {
@@ -61,79 +124,103 @@ impl Guard {
     pub fn new(most_refusals: u32) -> Result<Self, ring::error::Unspecified> {
         Ok(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?,
-            most_refusals,
+            most_refusals: usize::try_from(most_refusals).unwrap_or(usize::MAX),
             addresses: Mutex::default(),
-            refused: Mutex::default(),
+            asked: Mutex::default(),
+            throttled: Mutex::default(),
         })
     }
 
     /// The digest of credentials.
     pub fn digest(&self, credentials: &Credentials) -> Digest {
-        let mut context = hmac::Context::with_key(&self.key);
-        let mut field = |text: &str| {
-            context.update(&(text.len() as u64).to_be_bytes());
-            context.update(text.as_bytes());
-        };
         match credentials {
             Credentials::Password {
                 user,
                 authorize_as,
                 password,
-            } => {
-                field("password");
-                field(user);
-                field(authorize_as.as_deref().unwrap_or_default());
-                field(password.reveal());
-            }
-            Credentials::Bearer { user, token } => {
-                field("bearer");
-                field(user);
-                field(token.reveal());
-            }
+            } => self.sign(&[
+                "password",
+                user,
+                authorize_as.as_deref().unwrap_or_default(),
+                password.reveal(),
+            ]),
+            Credentials::Bearer { user, token } => self.sign(&["bearer", user, token.reveal()]),
+        }
+    }
+
+    /// The digest of the account that credentials are for.
+    pub fn account(&self, credentials: &Credentials) -> Digest {
+        self.sign(&["account", &credentials.mailbox().to_lowercase()])
+    }
+
+    fn sign(&self, fields: &[&str]) -> Digest {
+        let mut context = hmac::Context::with_key(&self.key);
+        for field in fields {
+            context.update(&(field.len() as u64).to_be_bytes());
+            context.update(field.as_bytes());
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(context.sign().as_ref());
         Digest(digest)
     }
 
-    /// Whether the upstream has refused these credentials so often that it is
-    /// not asked again for a while.
-    pub fn is_refused(&self, digest: &Digest) -> bool {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused
-            .get(digest)
-            .is_some_and(|it| it.times >= self.most_refusals && it.since.elapsed() < REMEMBERED)
+    /// Leave to ask the upstream about credentials; `None` where it has refused
+    /// them so often that it is not asked again for a while. Waits while other
+    /// attempts with the same credentials could still make it so.
+    pub async fn attempt(&self, digest: Digest) -> Option<Attempt<'_>> {
+        loop {
+            let changed;
+            let verdict = {
+                let mut all = self.asked();
+                if all.len() >= MOST {
+                    make_room(&mut all);
+                }
+                let asked = all.entry(digest).or_default();
+                asked.forget_old();
+                if asked.refusals.len() >= self.most_refusals {
+                    return None;
+                }
+                if asked.refusals.len() + asked.under_way < self.most_refusals {
+                    asked.under_way += 1;
+                    return Some(Attempt {
+                        guard: self,
+                        digest,
+                    });
+                }
+                changed = Arc::clone(&asked.changed);
+                changed.notified()
+            };
+            verdict.await;
+        }
     }
 
-    /// The upstream refused these credentials.
-    pub fn remember_refusal(&self, digest: Digest) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.len() >= MOST {
-            refused.retain(|_, it| it.since.elapsed() < REMEMBERED);
-            if refused.len() >= MOST {
-                refused.clear();
+    fn asked(&self) -> MutexGuard<'_, HashMap<Digest, Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The upstream asked to be left alone about this account for so long.
+    pub fn throttle(&self, account: Digest, wait: Duration) {
+        let mut throttled = self
+            .throttled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if throttled.len() >= MOST {
+            throttled.retain(|_, until| *until > now);
+            if throttled.len() >= MOST {
+                throttled.clear();
             }
         }
-        let fresh = Refused {
-            times: 0,
-            since: Instant::now(),
-        };
-        let entry = refused.entry(digest).or_insert(fresh);
-        if entry.since.elapsed() >= REMEMBERED {
-            *entry = Refused {
-                times: 0,
-                since: Instant::now(),
-            };
-        }
-        entry.times += 1;
+        throttled.insert(account, now + wait.min(LONGEST_THROTTLE));
     }
 
-    /// The upstream accepted these credentials.
-    pub fn forget_refusal(&self, digest: &Digest) {
-        self.refused
+    /// Whether the upstream wants to be left alone about this account.
+    pub fn is_throttled(&self, account: &Digest) -> bool {
+        self.throttled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(digest);
+            .get(account)
+            .is_some_and(|until| *until > Instant::now())
     }
 
     /// A login from `address` failed: how long its answer is to wait.
@@ -170,6 +257,17 @@ impl Guard {
         }
         let step = entry.count.clamp(1, DELAYS.len()) - 1;
         DELAYS.get(step).copied().unwrap_or_default()
+    }
+}
+
+/// Forgets what is old, or else whatever is not under way.
+fn make_room(asked: &mut HashMap<Digest, Asked>) {
+    asked.retain(|_, asked| {
+        asked.forget_old();
+        !asked.is_idle()
+    });
+    if asked.len() >= MOST {
+        asked.retain(|_, asked| asked.under_way > 0);
     }
 }
 
@@ -215,13 +313,75 @@ mod tests {
         let guard = Guard::new(3).unwrap();
         let stale = guard.digest(&password("alice", "old"));
         for _ in 0..3 {
-            assert!(!guard.is_refused(&stale));
-            guard.remember_refusal(stale);
+            guard.attempt(stale).await.unwrap().refused();
         }
-        assert!(guard.is_refused(&stale));
-        assert!(!guard.is_refused(&guard.digest(&password("alice", "new"))));
+        assert!(guard.attempt(stale).await.is_none());
+        let new = guard.digest(&password("alice", "new"));
+        assert!(guard.attempt(new).await.is_some());
         tokio::time::advance(REMEMBERED).await;
-        assert!(!guard.is_refused(&stale));
+        assert!(guard.attempt(stale).await.is_some());
+        assert!(guard.asked().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_three_refusals_fall_into_any_hour() {
+        let guard = Guard::new(3).unwrap();
+        let stale = guard.digest(&password("alice", "old"));
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        guard.attempt(stale).await.unwrap().refused();
+        tokio::time::advance(minutes(50)).await;
+        for _ in 0..2 {
+            guard.attempt(stale).await.unwrap().refused();
+        }
+        tokio::time::advance(minutes(11)).await;
+        guard.attempt(stale).await.unwrap().refused();
+        assert!(guard.attempt(stale).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn attempts_at_once_wait_for_the_verdict_on_the_first() {
+        let guard = Guard::new(3).unwrap();
+        let stale = guard.digest(&password("alice", "old"));
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let attempt = || async {
+            if let Some(attempt) = guard.attempt(stale).await {
+                asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                attempt.refused();
+            }
+        };
+        futures_util::future::join_all((0..50).map(|_| attempt())).await;
+        assert_eq!(asked.into_inner(), 3);
+    }
+
+    #[tokio::test]
+    async fn attempts_that_succeed_or_are_given_up_let_others_in() {
+        let guard = Guard::new(1).unwrap();
+        let good = guard.digest(&password("alice", "good"));
+        let attempt = |accepted: bool| {
+            let guard = &guard;
+            async move {
+                let attempt = guard.attempt(good).await.unwrap();
+                tokio::task::yield_now().await;
+                if accepted {
+                    attempt.accepted();
+                }
+            }
+        };
+        futures_util::future::join_all((0..20).map(|n| attempt(n % 2 == 0))).await;
+        assert!(guard.asked().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_account_is_left_alone_for_its_time() {
+        let guard = Guard::new(3).unwrap();
+        let alice = guard.account(&password("Alice", "x"));
+        guard.throttle(alice, Duration::from_secs(5));
+        let same = guard.account(&password("alice", "y"));
+        assert!(guard.is_throttled(&same));
+        assert!(!guard.is_throttled(&guard.account(&password("bob", "x"))));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(!guard.is_throttled(&alice));
     }
 
     #[test]

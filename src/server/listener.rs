@@ -1,13 +1,14 @@
 //! Listening sockets, and how many connections they let in.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
@@ -17,13 +18,19 @@ use super::client::Client;
 use super::config::Security;
 use super::connection::{self, Context};
 use super::guard::network;
+use super::record::{Record, shown};
 use crate::metrics::{ConnectionLimit, Counted, SessionEnd};
 
 /// How long to wait when the process has run out of descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
+/// The log says no more often than this that it has.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 /// Silence before the kernel asks whether a client is still there: a dead one
 /// must not hold its maildrop for ever.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Octets that the kernel takes ahead of what the client's window lets go.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -67,6 +74,7 @@ impl Listener {
     ) -> io::Result<()> {
         let socket = TcpListener::from_std(self.socket)?;
         let security = Arc::new(self.security);
+        let mut complained = None;
         loop {
             let accepted = tokio::select! {
                 () = context.shutdown.cancelled() => return Ok(()),
@@ -74,8 +82,13 @@ impl Listener {
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
+                // A client that left before it was let in.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection");
+                    if complained.is_none_or(|at: Instant| at.elapsed() >= COMPLAINTS) {
+                        warn!(%error, "cannot accept connections");
+                        complained = Some(Instant::now());
+                    }
                     tokio::time::sleep(BREATHER).await;
                     continue;
                 }
@@ -86,7 +99,9 @@ impl Listener {
                     let (context, security) = (Arc::clone(&context), Arc::clone(&security));
                     sessions.spawn(async move {
                         let counted = Counted::new(&context.metrics.sessions_active);
-                        welcome(context, stream, peer, &security).await;
+                        let halt = context.halt.clone();
+                        let session = welcome(context, stream, peer, &security);
+                        halt.run_until_cancelled(session).await;
                         drop((counted, ticket));
                     });
                 }
@@ -96,7 +111,7 @@ impl Listener {
                         .connections_refused
                         .get_or_create(&limit)
                         .inc();
-                    refuse(&stream, &security);
+                    refuse(stream, &security);
                     debug!(client = %peer, limit = limit.as_str(), "connection refused");
                 }
             }
@@ -111,43 +126,48 @@ async fn welcome(context: Arc<Context>, stream: TcpStream, peer: SocketAddr, sec
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 4);
-    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    let socket = socket2::SockRef::from(&stream);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    // A slow reader shows here, and not only megabytes later.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let slowest = context.config.limits.slowest_reader;
-    match security {
+    let mut record = Record::new(Arc::clone(&context), peer);
+    let (client, certificates, tls_active) = match security {
         Security::Stls(certificates) => {
             let client = Client::new(Either::Left(stream), slowest);
-            connection::serve(context, client, peer, certificates.clone(), false).await;
+            (client, certificates.clone(), false)
         }
         Security::ImplicitTls(certificates) => {
             let accept = TlsAcceptor::from(certificates.server_config()).accept(stream);
-            let patience = context.config.timeouts.handshake;
-            let accepted = tokio::select! {
-                accepted = tokio::time::timeout(patience, accept) => accepted,
-                () = context.shutdown.cancelled() => return,
+            let accept = timeout(context.config.timeouts.handshake, accept);
+            let accepted = match context.shutdown.run_until_cancelled(accept).await {
+                Some(accepted) => accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                None => return record.end(SessionEnd::Shutdown),
             };
             match accepted {
-                Ok(Ok(stream)) => {
+                Ok(stream) => {
                     let client = Client::new(Either::Right(Box::new(stream)), slowest);
-                    connection::serve(context, client, peer, None, true).await;
+                    (client, None, true)
                 }
-                Ok(Err(_)) | Err(_) => {
+                Err(error) => {
+                    debug!(client = %peer, reason = shown(&error.to_string()), "TLS handshake failed");
                     context.metrics.tls_handshake_failures.inc();
-                    context
-                        .metrics
-                        .sessions
-                        .get_or_create(&SessionEnd::Tls)
-                        .inc();
-                    debug!(client = %peer, "TLS handshake failed");
+                    return record.end(SessionEnd::Tls);
                 }
             }
         }
-    }
+    };
+    connection::serve(context, client, peer, certificates, tls_active, record).await;
 }
 
 /// Says why, where that can be said without waiting.
-fn refuse(stream: &TcpStream, security: &Security) {
+fn refuse(stream: TcpStream, security: &Security) {
     if matches!(security, Security::Stls(_)) {
-        let _ = stream.try_write(b"-ERR [SYS/TEMP] too many connections, try again later\r\n");
+        // tokio has not yet heard that the socket can be written to.
+        if let Ok(mut stream) = stream.into_std() {
+            let _ = stream.write(b"-ERR [SYS/TEMP] too many connections, try again later\r\n");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -20,6 +21,8 @@ mod delivery;
 mod guard;
 mod listener;
 mod lock;
+mod opening;
+mod record;
 mod refusal;
 pub mod tls;
 
@@ -30,6 +33,9 @@ use listener::{Admission, Listener};
 
 /// Descriptors for everything but connections.
 const SPARE_DESCRIPTORS: u64 = 32;
+
+/// For sessions that did not end in time to be given up.
+const HALT: Duration = Duration::from_secs(1);
 
 /// A gateway whose sockets are bound.
 pub struct Gateway {
@@ -111,6 +117,7 @@ impl Gateway {
             );
         }
         let admission = Admission::new(connections, limits.connections_per_address);
+        let halt = CancellationToken::new();
         let context = Arc::new(Context {
             config: self.config,
             upstream: self.upstream,
@@ -119,6 +126,7 @@ impl Gateway {
             guard: self.guard,
             budget: Arc::new(Semaphore::new(limits.buffered_octets / 1024)),
             shutdown: shutdown.clone(),
+            halt: halt.clone(),
         });
         let sessions = TaskTracker::new();
         let accepting = TaskTracker::new();
@@ -140,6 +148,8 @@ impl Gateway {
         sessions.close();
         if timeout(drain, sessions.wait()).await.is_err() {
             warn!(sessions = sessions.len(), "sessions did not end in time");
+            halt.cancel();
+            let _ = timeout(HALT, sessions.wait()).await;
         }
     }
 }

@@ -1,0 +1,207 @@
+//! A login under way: the credentials are judged upstream, the maildrop is
+//! locked and listed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::connection::Context;
+use super::lock::Lock;
+use super::record::shown;
+use super::refusal;
+use crate::maildrop::Maildrop;
+use crate::metrics::{Counted, LoginResult};
+use crate::pop3::Refusal;
+use crate::sasl::Credentials;
+use crate::upstream::{UpstreamError, UpstreamSession};
+
+/// A login under way. It owns all it needs, so that it can be given up.
+pub(super) struct Opening {
+    pub context: Arc<Context>,
+    /// Where the client connects from.
+    pub client: IpAddr,
+}
+
+/// A maildrop that is open.
+pub(super) struct Opened {
+    pub upstream: UpstreamConnection,
+    pub lock: Lock,
+    pub maildrop: Maildrop,
+}
+
+/// An upstream session, counted while it is there.
+pub(super) struct UpstreamConnection {
+    pub session: Box<dyn UpstreamSession>,
+    _counted: Counted,
+}
+
+/// A login that failed.
+pub(super) struct Refused {
+    pub refusal: Refusal,
+    /// How long the answer is to wait.
+    pub delay: Duration,
+}
+
+enum Denied {
+    Upstream(UpstreamError),
+    Locked,
+}
+
+impl Opening {
+    /// Opens the maildrop, or says why not.
+    pub async fn open(self, credentials: Credentials) -> Result<Opened, Refused> {
+        let context = &self.context;
+        let guard = &context.guard;
+        let user = credentials.user().to_owned();
+        let account = guard.account(&credentials);
+        let digest = guard.digest(&credentials);
+        if guard.is_throttled(&account) {
+            info!(
+                user = shown(&user),
+                client = %self.client,
+                "login refused: the upstream asked to be left alone for a while"
+            );
+            self.count(LoginResult::Failed);
+            return Err(Refused {
+                refusal: refusal::refusal(&UpstreamError::temporary("throttled")),
+                delay: Duration::ZERO,
+            });
+        }
+        let Some(attempt) = guard.attempt(digest).await else {
+            info!(
+                user = shown(&user),
+                client = %self.client,
+                "login refused as by the upstream before"
+            );
+            self.count(LoginResult::Suppressed);
+            return Err(Refused {
+                refusal: refusal::refusal(&UpstreamError::Authentication),
+                delay: guard.delay(self.client, digest),
+            });
+        };
+        let mailbox = credentials.mailbox().to_owned();
+        let session = match context.upstream.login(credentials, self.client).await {
+            Ok(session) => {
+                attempt.accepted();
+                UpstreamConnection {
+                    session,
+                    _counted: Counted::new(&context.metrics.upstream_connections),
+                }
+            }
+            Err(UpstreamError::Authentication) => {
+                attempt.refused();
+                let refused = self.failed(&user, &UpstreamError::Authentication);
+                return Err(Refused {
+                    delay: guard.delay(self.client, digest),
+                    ..refused
+                });
+            }
+            Err(error) => {
+                if let UpstreamError::Temporary {
+                    retry_after: Some(wait),
+                    ..
+                } = error
+                {
+                    guard.throttle(account, wait);
+                }
+                return Err(self.failed(&user, &error));
+            }
+        };
+        match self.lock_and_list(session, &mailbox).await {
+            Ok(opened) => {
+                self.count(LoginResult::Success);
+                Ok(opened)
+            }
+            Err(Denied::Locked) => {
+                self.count(LoginResult::InUse);
+                Err(Refused {
+                    refusal: refusal::locked(),
+                    delay: Duration::ZERO,
+                })
+            }
+            Err(Denied::Upstream(UpstreamError::Authentication)) => {
+                // The credentials were good a moment ago.
+                let error = UpstreamError::temporary("refused behind the login");
+                Err(self.failed(&user, &error))
+            }
+            Err(Denied::Upstream(error)) => Err(self.failed(&user, &error)),
+        }
+    }
+
+    /// The credentials were judged first: only who knows the password learns
+    /// that the maildrop is locked.
+    async fn lock_and_list(
+        &self,
+        mut upstream: UpstreamConnection,
+        mailbox: &str,
+    ) -> Result<Opened, Denied> {
+        let locks = &self.context.locks;
+        let lock = if self.context.config.session_takeover {
+            locks.take_over(mailbox).await
+        } else {
+            locks.acquire(mailbox)
+        };
+        let Some(lock) = lock else {
+            // The answer does not wait for the farewell.
+            tokio::spawn(async move { upstream.session.close().await });
+            return Err(Denied::Locked);
+        };
+        let listed = tokio::select! {
+            listed = upstream.session.snapshot() => listed,
+            () = lock.evicted().cancelled() => return Err(Denied::Locked),
+        };
+        match listed {
+            Ok(maildrop) => Ok(Opened {
+                upstream,
+                lock,
+                maildrop,
+            }),
+            Err(error) => Err(Denied::Upstream(error)),
+        }
+    }
+
+    /// The answer to a failure upstream.
+    fn failed(&self, user: &str, error: &UpstreamError) -> Refused {
+        note(&self.context, user, self.client, "login", error);
+        self.count(match error {
+            UpstreamError::Authentication => LoginResult::Refused,
+            _ => LoginResult::Failed,
+        });
+        Refused {
+            refusal: refusal::refusal(error),
+            delay: Duration::ZERO,
+        }
+    }
+
+    fn count(&self, result: LoginResult) {
+        self.context.metrics.logins.get_or_create(&result).inc();
+    }
+}
+
+/// Logs and counts what went wrong upstream.
+pub(super) fn note(
+    context: &Context,
+    user: &str,
+    client: IpAddr,
+    what: &str,
+    error: &UpstreamError,
+) {
+    let kind = refusal::kind(error);
+    context.metrics.upstream_errors.get_or_create(&kind).inc();
+    let user = shown(user);
+    let upstream = context.upstream.name();
+    let kind = kind.as_str();
+    match error {
+        UpstreamError::Misconfigured(_) => {
+            error!(user, %client, upstream, kind, reason = %error, "{what} failed: a setting must be changed");
+        }
+        UpstreamError::Authentication | UpstreamError::Gone => {
+            info!(user, %client, upstream, kind, "{what} failed");
+        }
+        _ => {
+            warn!(user, %client, upstream, kind, reason = %error, "{what} failed");
+        }
+    }
+}
