@@ -94,18 +94,29 @@ pub(super) async fn deliver(
         client.flush_if_large().await.map_err(Failure::Client)?;
     }
     drop((held, permit));
-    while !whole {
+    if !whole {
+        pass_on(&mut source, &mut stuffer, client).await?;
+    }
+    let octets = stuffer.finish(client.out());
+    Ok(Delivered { octets })
+}
+
+/// Sends the rest of a message as it comes.
+async fn pass_on(
+    source: &mut Source<'_>,
+    stuffer: &mut DotStuffer,
+    client: &mut Client,
+) -> Result<(), Failure> {
+    loop {
         let next = client.attend(source.next()).await;
         let Some(octets) = next.map_err(Failure::Client)?.map_err(Failure::Midway)? else {
-            break;
+            return Ok(());
         };
         for piece in octets.chunks(PIECE) {
             stuffer.encode(piece, client.out());
             client.flush_if_large().await.map_err(Failure::Client)?;
         }
     }
-    let octets = stuffer.finish(client.out());
-    Ok(Delivered { octets })
 }
 
 /// Room to hold a message whole: how many octets, and the leave to take them.
