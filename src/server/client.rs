@@ -278,3 +278,55 @@ async fn discard(stream: &mut Stream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn connected() -> (Client, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap());
+        let (other, accepted) = tokio::join!(other, listener.accept());
+        let stream = Either::Left(accepted.unwrap().0);
+        (Client::new(stream, 500), other.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_gone() {
+        let (mut client, _other) = connected().await;
+        client.out().resize(16 * 1024 * 1024, b'x');
+        assert!(matches!(client.flush().await, Err(Gone::SlowReader)));
+        assert!(client.out().is_empty());
+        // And stays so.
+        client.out().push(b'x');
+        assert!(matches!(client.flush().await, Err(Gone::Disconnected)));
+    }
+
+    #[tokio::test]
+    async fn answers_do_not_wait_for_long_work() {
+        let (mut client, mut other) = connected().await;
+        client.out().extend_from_slice(b"+OK\r\n");
+        // Work that ends when the answer has arrived.
+        let work = async {
+            let mut answer = [0; 5];
+            tokio::io::AsyncReadExt::read_exact(&mut other, &mut answer)
+                .await
+                .unwrap();
+            answer
+        };
+        assert_eq!(client.attend(work).await.unwrap(), *b"+OK\r\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_only_stopped_sending_is_waited_for_a_while() {
+        let (mut client, mut other) = connected().await;
+        other.shutdown().await.unwrap();
+        let work = tokio::time::sleep(LISTENING / 2);
+        assert!(client.attend(work).await.is_ok());
+        let work = std::future::pending::<()>();
+        assert!(client.attend(work).await.is_err());
+        // During a login it is not.
+        let work = tokio::time::sleep(PAUSE);
+        assert!(client.stays_while(work).await.is_none());
+    }
+}
