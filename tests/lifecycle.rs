@@ -424,6 +424,12 @@ impl UpstreamSession for FakeSession {
     async fn close(&mut self) {}
 }
 
+/// An address on loopback at which nobody listens.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
 /// A gateway in this process.
 struct InProcess {
     runtime: tokio::runtime::Runtime,
@@ -434,15 +440,18 @@ struct InProcess {
 
 impl InProcess {
     fn start(limits: Limits, timeouts: Timeouts) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let address = free_address();
+        Self::listening(&[address], limits, timeouts)
+    }
+
+    fn listening(addresses: &[SocketAddr], limits: Limits, timeouts: Timeouts) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let listener = |address: &SocketAddr| Listener {
+            address: *address,
+            security: Security::Stls(None),
+        };
         let config = Config {
-            listeners: vec![Listener {
-                address,
-                security: Security::Stls(None),
-            }],
+            listeners: addresses.iter().map(listener).collect(),
             allow_cleartext: true,
             refuse_deletion: false,
             replace_nul: false,
@@ -457,7 +466,7 @@ impl InProcess {
         runtime.spawn(gateway.run(shutdown.clone()));
         Self {
             runtime,
-            address,
+            address: addresses[0],
             metrics,
             shutdown,
         }
@@ -512,6 +521,21 @@ fn a_defect_ends_one_session_and_holds_nothing() {
         gateway.wait_for_metric("popgate_sessions_active 0\n");
     }
     gateway.stop();
+}
+
+#[test]
+fn both_families_may_be_listened_to_on_one_port() {
+    let v4 = free_address();
+    let v6 = SocketAddr::new("::".parse().unwrap(), v4.port());
+    for addresses in [[v4, v6], [v6, v4]] {
+        let gateway = InProcess::listening(&addresses, Limits::default(), Timeouts::default());
+        let loopback = SocketAddr::new("::1".parse().unwrap(), v4.port());
+        for address in [v4, loopback] {
+            let client = Pop3::connect(address);
+            assert_eq!(client.quit(), "+OK bye");
+        }
+        gateway.stop();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! asks for, and is the only code that does.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,7 +146,12 @@ impl Driver {
     /// Sends what is due and waits for the client to send more.
     async fn listen(&mut self, session: &Session) -> Result<(), SessionEnd> {
         if !self.client.out().is_empty() {
-            match unless_evicted(self.lock.as_ref(), self.client.flush()).await {
+            let evicted = self.evicted();
+            let flushed = {
+                let flush = pin!(self.client.flush());
+                unless_evicted(evicted, flush).await
+            };
+            match flushed {
                 Some(flushed) => flushed?,
                 None => {
                     self.client.abort();
@@ -162,10 +168,11 @@ impl Driver {
                 SessionEnd::Idle,
             )
         };
-        let read = unless_evicted(self.lock.as_ref(), self.client.read(deadline));
+        let evicted = self.evicted();
+        let read = pin!(self.client.read(deadline));
         tokio::select! {
             () = self.context.shutdown.cancelled() => Err(SessionEnd::Shutdown),
-            read = read => match read {
+            read = unless_evicted(evicted, read) => match read {
                 Some(Ok(true)) => Ok(()),
                 Some(Ok(false)) => Err(late),
                 Some(Err(gone)) => Err(gone.into()),
@@ -174,22 +181,27 @@ impl Driver {
         }
     }
 
+    /// Cancelled when another session takes the maildrop over.
+    fn evicted(&self) -> Option<CancellationToken> {
+        self.lock.as_ref().map(|lock| lock.evicted().clone())
+    }
+
     async fn take(&mut self, session: &mut Session, step: Step) -> Next {
-        let evicted = self.lock.as_ref().map(|lock| lock.evicted().clone());
-        let taken = match (step, evicted) {
-            // Once it has begun it runs to its end, whether or not the client
-            // still waits.
-            (Step::Update(update), _) => return self.update(session, &update).await,
-            (step, None) => self.try_step(session, step).await,
-            (step, Some(evicted)) => {
-                let step = self.try_step(session, step);
-                match evicted.run_until_cancelled(step).await {
-                    Some(taken) => taken,
-                    None => {
-                        self.client.abort();
-                        return Next::End(SessionEnd::Takeover);
-                    }
-                }
+        let evicted = self.evicted();
+        // Once it has begun it runs to its end, whether or not the client still
+        // waits.
+        if let Step::Update(update) = step {
+            return self.update(session, &update).await;
+        }
+        let taken = {
+            let step = pin!(self.try_step(session, step));
+            unless_evicted(evicted, step).await
+        };
+        let taken = match taken {
+            Some(taken) => taken,
+            None => {
+                self.client.abort();
+                return Next::End(SessionEnd::Takeover);
             }
         };
         taken.unwrap_or_else(|gone| Next::End(gone.into()))
@@ -214,18 +226,20 @@ impl Driver {
             Step::StartTls(response) => {
                 response.write_to(self.client.out());
                 self.client.flush().await?;
-                return Ok(self.start_tls().await);
+                return Ok(Box::pin(self.start_tls()).await);
             }
             Step::Open(credentials) => {
                 self.client.flush().await?;
-                return Ok(self.open(credentials).await);
+                return Ok(Box::pin(self.open(credentials)).await);
             }
             Step::Deliver {
                 index,
                 octets,
                 portion,
             } => {
-                return Ok(self.deliver(session, index, octets, portion).await);
+                // Too large to be kept where every session has it.
+                let delivery = Box::pin(self.deliver(session, index, octets, portion));
+                return Ok(delivery.await);
             }
             Step::Update(update) => return Ok(self.update(session, &update).await),
             Step::Close(response) => return Ok(Next::End(self.close(session, &response))),
@@ -395,10 +409,17 @@ impl Driver {
 }
 
 /// Does the work unless another session takes the maildrop over (`None`).
-async fn unless_evicted<T>(lock: Option<&Lock>, work: impl Future<Output = T>) -> Option<T> {
-    match lock {
-        Some(lock) => lock.evicted().run_until_cancelled(work).await,
-        None => Some(work.await),
+async fn unless_evicted<F: Future>(
+    evicted: Option<CancellationToken>,
+    work: Pin<&mut F>,
+) -> Option<F::Output> {
+    let Some(evicted) = evicted else {
+        return Some(work.await);
+    };
+    tokio::select! {
+        biased;
+        () = evicted.cancelled() => None,
+        done = work => Some(done),
     }
 }
 

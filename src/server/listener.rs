@@ -41,8 +41,9 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens at `address`.
-    pub fn bind(address: SocketAddr, security: Security) -> io::Result<Self> {
+    /// Binds and listens at `address`. `[::]` is for IPv4 too, unless that has
+    /// a listener of its own (`only_v6`).
+    pub fn bind(address: SocketAddr, security: Security, only_v6: bool) -> io::Result<Self> {
         use socket2::{Domain, Protocol, Socket, Type};
         let socket = Socket::new(
             Domain::for_address(address),
@@ -51,6 +52,9 @@ impl Listener {
         )?;
         // A restart must not wait for old connections to be forgotten.
         socket.set_reuse_address(true)?;
+        if only_v6 {
+            socket.set_only_v6(true)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -100,8 +104,10 @@ impl Listener {
                     sessions.spawn(async move {
                         let counted = Counted::new(&context.metrics.sessions_active);
                         let halt = context.halt.clone();
-                        let session = welcome(context, stream, peer, &security);
-                        halt.run_until_cancelled(session).await;
+                        tokio::select! {
+                            () = welcome(context, stream, peer, &security) => {}
+                            () = halt.cancelled() => {}
+                        }
                         drop((counted, ticket));
                     });
                 }

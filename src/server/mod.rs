@@ -84,7 +84,13 @@ impl Gateway {
                     _ => error.to_string(),
                 },
             };
-            let bound = Listener::bind(address, listener.security.clone()).map_err(failed)?;
+            let only_v6 = address.is_ipv6()
+                && config
+                    .listeners
+                    .iter()
+                    .any(|other| other.address.is_ipv4() && other.address.port() == address.port());
+            let security = listener.security.clone();
+            let bound = Listener::bind(address, security, only_v6).map_err(failed)?;
             listeners.push((key, bound.address().map_err(failed)?, bound));
         }
         for (key, address, _) in &listeners {

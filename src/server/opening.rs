@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::connection::Context;
+use super::guard::Digest;
 use super::lock::Lock;
 use super::record::shown;
 use super::refusal;
@@ -99,13 +100,7 @@ impl Opening {
                 });
             }
             Err(error) => {
-                if let UpstreamError::Temporary {
-                    retry_after: Some(wait),
-                    ..
-                } = error
-                {
-                    guard.throttle(account, wait);
-                }
+                self.heed(account, &error);
                 return Err(self.failed(&user, &error));
             }
         };
@@ -126,7 +121,21 @@ impl Opening {
                 let error = UpstreamError::temporary("refused behind the login");
                 Err(self.failed(&user, &error))
             }
-            Err(Denied::Upstream(error)) => Err(self.failed(&user, &error)),
+            Err(Denied::Upstream(error)) => {
+                self.heed(account, &error);
+                Err(self.failed(&user, &error))
+            }
+        }
+    }
+
+    /// Leaves the account alone for as long as the upstream asks.
+    fn heed(&self, account: Digest, error: &UpstreamError) {
+        if let UpstreamError::Temporary {
+            retry_after: Some(wait),
+            ..
+        } = error
+        {
+            self.context.guard.throttle(account, *wait);
         }
     }
 
