@@ -11,10 +11,11 @@ pub(super) struct Command {
     /// What goes out in one piece; between two pieces the server must ask for
     /// the literal that follows.
     pieces: Vec<Zeroizing<Vec<u8>>>,
-    literal_plus: bool,
+    unasked: usize,
 }
 
-/// A string that no IMAP command can carry (it holds NUL).
+/// A string that does not go into a command: with NUL it could not, with CR or
+/// LF it would be taken for another line by whoever reads less well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unsendable;
 
@@ -24,13 +25,14 @@ impl Command {
         let first = Zeroizing::new(keyword.as_bytes().to_vec());
         Self {
             pieces: vec![first],
-            literal_plus: false,
+            unasked: 0,
         }
     }
 
-    /// The server takes literals without being asked (RFC 7888).
-    pub fn with_literal_plus(mut self, literal_plus: bool) -> Self {
-        self.literal_plus = literal_plus;
+    /// The server takes literals of up to so many octets without being asked
+    /// (RFC 7888).
+    pub fn with_unasked_literals(mut self, octets: usize) -> Self {
+        self.unasked = octets;
         self
     }
 
@@ -55,10 +57,10 @@ impl Command {
         self
     }
 
-    /// Appends a space and base64.
-    pub fn base64(mut self, octets: &[u8]) -> Self {
+    /// Appends a space and what [`base64`] made.
+    pub fn base64(mut self, encoded: &str) -> Self {
         self.append(b" ");
-        self.append(base64(octets).as_bytes());
+        self.append(encoded.as_bytes());
         self
     }
 
@@ -73,6 +75,7 @@ impl Command {
 
     /// Appends `("name" "popgate" "x-originating-ip" "address")`.
     pub fn identity(mut self, client: std::net::IpAddr) -> Self {
+        let client = client.to_canonical();
         let pairs = format!(" (\"name\" \"popgate\" \"x-originating-ip\" \"{client}\")");
         self.append(pairs.as_bytes());
         self
@@ -81,7 +84,7 @@ impl Command {
     /// Appends a space and a string: quoted where that can hold it, else as a
     /// literal (RFC 3501 §4.3).
     pub fn string(mut self, text: &[u8]) -> Result<Self, Unsendable> {
-        if text.contains(&0) {
+        if text.iter().any(|octet| matches!(octet, 0 | b'\r' | b'\n')) {
             return Err(Unsendable);
         }
         self.append(b" ");
@@ -95,9 +98,10 @@ impl Command {
             }
             self.append(b"\"");
         } else {
-            let plus = if self.literal_plus { "+" } else { "" };
+            let unasked = text.len() <= self.unasked;
+            let plus = if unasked { "+" } else { "" };
             self.append(format!("{{{}{plus}}}\r\n", text.len()).as_bytes());
-            if !self.literal_plus {
+            if !unasked {
                 self.pieces.push(Zeroizing::new(Vec::new()));
             }
             self.append(text);
@@ -107,14 +111,7 @@ impl Command {
 
     fn append(&mut self, octets: &[u8]) {
         if let Some(last) = self.pieces.last_mut() {
-            if last.capacity() - last.len() < octets.len() {
-                // Grow by hand, so that what is left behind is wiped.
-                let mut grown = Vec::with_capacity((last.len() + octets.len()) * 2);
-                grown.extend_from_slice(last);
-                last.zeroize();
-                **last = grown;
-            }
-            last.extend_from_slice(octets);
+            append(last, octets);
         }
     }
 
@@ -122,6 +119,18 @@ impl Command {
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().map(|piece| piece.as_slice())
     }
+}
+
+/// Appends `octets`; where `text` must move to grow, what is left behind is
+/// wiped.
+pub(super) fn append(text: &mut Zeroizing<Vec<u8>>, octets: &[u8]) {
+    if text.capacity() - text.len() < octets.len() {
+        let mut grown = Vec::with_capacity((text.len() + octets.len()) * 2);
+        grown.extend_from_slice(text);
+        text.zeroize();
+        **text = grown;
+    }
+    text.extend_from_slice(octets);
 }
 
 /// Base64 with padding (RFC 4648 §4), wiped when dropped.
@@ -156,20 +165,25 @@ mod tests {
         let login = Command::new("LOGIN")
             .string("ä".as_bytes())
             .unwrap()
-            .string(b"x\r\ny")
+            .string(b"x\ty")
             .unwrap();
-        assert_eq!(text(login), ["LOGIN {2}\r\n", "ä {4}\r\n", "x\r\ny"]);
+        assert_eq!(text(login), ["LOGIN {2}\r\n", "ä {3}\r\n", "x\ty"]);
     }
 
     #[test]
-    fn literal_plus_needs_no_leave() {
-        let login = Command::new("LOGIN").with_literal_plus(true);
+    fn some_literals_need_no_leave() {
+        let login = Command::new("LOGIN").with_unasked_literals(3);
         let login = login.string("ä".as_bytes()).unwrap().string(b"b").unwrap();
         assert_eq!(text(login), ["LOGIN {2+}\r\nä \"b\""]);
+        let login = Command::new("LOGIN").with_unasked_literals(3);
+        let login = login.string("äö".as_bytes()).unwrap();
+        assert_eq!(text(login), ["LOGIN {4}\r\n", "äö"]);
     }
 
     #[test]
-    fn nul_cannot_be_sent() {
-        assert!(Command::new("LOGIN").string(b"a\0b").is_err());
+    fn what_could_be_taken_for_protocol_is_refused() {
+        for text in ["a\0b", "a\rb", "a\nb", "a\r\nP2 DELETE INBOX"] {
+            assert!(Command::new("LOGIN").string(text.as_bytes()).is_err());
+        }
     }
 }

@@ -8,17 +8,19 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_imap::imap_proto::{MailboxDatum, NameAttribute, Response};
+use async_imap::imap_proto::{MailboxDatum, Response};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 use super::command::Command;
 use super::config::{Limits, Timeouts};
 use super::fetch::{BodyStart, Row};
-use super::framing::{Data, WireError};
-use super::status::{Code, Kind, Status, capability_names};
+use super::framing::{Data, WireError, printable};
+use super::status::{Code, Kind, Status};
 use super::tap::Tap;
 use super::transport::Stream;
+use super::untagged::Listed;
 use crate::upstream::{Reason, UpstreamError};
 
 /// A connection whose responses async-imap decodes.
@@ -31,6 +33,8 @@ pub(super) struct Connection {
     /// Answered before anybody waited for it.
     answered: Vec<(Tag, Status)>,
     health: Health,
+    /// What was sent that nobody may read in a log.
+    secrets: Vec<Zeroizing<Vec<u8>>>,
 }
 
 /// Whether a connection can carry another command.
@@ -67,15 +71,6 @@ pub(super) enum Event {
     Done(Tag, Status),
 }
 
-/// A mailbox in a LIST response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub name: String,
-    pub delimiter: Option<String>,
-    pub is_trash: bool,
-    pub is_selectable: bool,
-}
-
 impl Connection {
     pub fn new(stream: Stream, limits: Limits, timeouts: Timeouts) -> Self {
         Self {
@@ -85,6 +80,7 @@ impl Connection {
             outstanding: Vec::new(),
             answered: Vec::new(),
             health: Health::Usable,
+            secrets: Vec::new(),
         }
     }
 
@@ -94,9 +90,25 @@ impl Connection {
         self.health == Health::Lost
     }
 
-    /// Whether nothing went wrong so far.
+    /// Whether nothing went wrong so far and no answer is due: what comes next
+    /// belongs to the next command.
     pub fn is_usable(&self) -> bool {
-        self.health == Health::Usable
+        self.health == Health::Usable && self.outstanding.is_empty() && self.answered.is_empty()
+    }
+
+    /// `secret` is about to be sent. Servers quote what they did not understand:
+    /// text that holds it, or a part of it, is withheld from every error.
+    pub fn conceal(&mut self, secret: &[u8]) {
+        let shown = secret.iter().map(printable).collect();
+        self.secrets.push(Zeroizing::new(shown));
+    }
+
+    fn screen(&self, mut status: Status) -> Status {
+        status.withheld = self
+            .secrets
+            .iter()
+            .any(|secret| reveals(&status.text, secret));
+        status
     }
 
     /// The stream below, for STARTTLS. Fails where octets came behind the
@@ -168,6 +180,7 @@ impl Connection {
                 Event::Done(other, status) => self.answered.push((other, status)),
                 // Nobody is waiting with a literal.
                 Event::Continue => {
+                    self.health = Health::Broken;
                     return Err(UpstreamError::protocol("a continuation nobody waits for"));
                 }
                 other => hear(other)?,
@@ -189,6 +202,10 @@ impl Connection {
     /// What the server says next, at the latest by `deadline` and without a
     /// longer silence than is allowed. BYE is an error: nothing follows it.
     pub async fn event(&mut self, deadline: Instant) -> Result<Event, UpstreamError> {
+        // A flood never lets a timer fire.
+        if Instant::now() >= deadline {
+            return Err(self.too_late());
+        }
         if let Some(data) = self.decoder.get_mut().pop() {
             return Ok(Event::from(data));
         }
@@ -196,18 +213,21 @@ impl Connection {
         let patience = deadline.min(Instant::now() + self.timeouts.silence);
         loop {
             let Ok(heard) = timeout_at(patience, self.hear()).await else {
-                self.health = Health::Broken;
-                return Err(UpstreamError::temporary("no answer in time"));
+                return Err(self.too_late());
             };
             match heard {
                 Ok(Heard::Data(data)) => return Ok(Event::from(data)),
-                Ok(Heard::Event(Event::Untagged(status))) if status.kind == Kind::Bye => {
-                    self.health = Health::Lost;
-                    return Err(status.refusal("BYE"));
+                Ok(Heard::Event(Event::Untagged(status))) => {
+                    let status = self.screen(status);
+                    if status.kind == Kind::Bye {
+                        self.health = Health::Lost;
+                        return Err(status.refusal("BYE"));
+                    }
+                    return Ok(Event::Untagged(status));
                 }
                 Ok(Heard::Event(event)) => return Ok(event),
                 Ok(Heard::Answer(tag, status)) => {
-                    return Ok(Event::Done(self.answer_to(&tag)?, status));
+                    return Ok(Event::Done(self.answer_to(&tag)?, self.screen(status)));
                 }
                 Ok(Heard::Nothing) => {}
                 Ok(Heard::End) => {
@@ -219,6 +239,11 @@ impl Connection {
                 Err(error) => return Err(self.fail(&error)),
             }
         }
+    }
+
+    fn too_late(&mut self) -> UpstreamError {
+        self.health = Health::Broken;
+        UpstreamError::temporary("no answer in time")
     }
 
     /// The connection failed. The decoder's own errors quote what it read,
@@ -327,22 +352,8 @@ fn heard(response: &Response<'_>) -> Heard {
         }
         Response::Data { status, outcome } => Event::Untagged(Status::new(status, outcome)),
         Response::Continue(_) => Event::Continue,
-        Response::Capabilities(names) => Event::Capability(capability_names(names)),
         Response::Expunge(seq) => Event::Expunge(*seq),
         Response::MailboxData(MailboxDatum::Exists(exists)) => Event::Exists(*exists),
-        Response::MailboxData(MailboxDatum::List(list)) => {
-            let has = |attribute: &NameAttribute<'_>| list.name_attributes.contains(attribute);
-            let nonexistent = list.name_attributes.iter().any(|attribute| {
-                matches!(attribute, NameAttribute::Extension(name)
-                    if name.eq_ignore_ascii_case("\\NonExistent"))
-            });
-            Event::List(Listed {
-                name: unescape(&list.name),
-                delimiter: list.delimiter.as_deref().map(unescape),
-                is_trash: has(&NameAttribute::Trash),
-                is_selectable: !has(&NameAttribute::NoSelect) && !nonexistent,
-            })
-        }
         _ => return Heard::Nothing,
     })
 }
@@ -355,6 +366,8 @@ impl From<Data> for Event {
             Data::Chunk(octets) => Self::Chunk(octets),
             Data::BodyEnd => Self::BodyEnd,
             Data::Found(found) => Self::Found(found),
+            Data::List(listed) => Self::List(listed),
+            Data::Capability(names) => Self::Capability(names),
         }
     }
 }
@@ -365,18 +378,14 @@ impl std::fmt::Display for Tag {
     }
 }
 
-/// The decoder leaves the escapes of quoted strings in.
-fn unescape(quoted: &str) -> String {
-    let mut text = String::with_capacity(quoted.len());
-    let mut octets = quoted.chars();
-    while let Some(octet) = octets.next() {
-        text.push(if octet == '\\' {
-            octets.next().unwrap_or(octet)
-        } else {
-            octet
-        });
-    }
-    text
+/// Whether `text` holds `secret`, or eight octets in a row of a longer one.
+fn reveals(text: &str, secret: &[u8]) -> bool {
+    const TELLING: usize = 8;
+    let part = secret.len().min(TELLING);
+    part > 0
+        && secret
+            .windows(part)
+            .any(|part| memchr::memmem::find(text.as_bytes(), part).is_some())
 }
 
 /// The UIDVALIDITY that an event announces, if it does.
@@ -387,5 +396,22 @@ pub(super) fn uid_validity(event: &Event) -> Option<u32> {
             ..
         }) => Some(*uid_validity),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_quotes_a_secret_or_a_part_of_it_reveals_it() {
+        assert!(reveals("BAD unknown command: LOGIN a hunter2", b"hunter2"));
+        assert!(reveals(
+            "BAD AUTHENTICATE PLAIN AGFsaWNl...",
+            b"AGFsaWNlAHB3LWFsaWNl"
+        ));
+        assert!(!reveals("Authentication failed.", b"hunter2"));
+        assert!(!reveals("Authentication failed.", b""));
+        assert!(!reveals("", b"hunter2"));
     }
 }

@@ -2,10 +2,11 @@
 //! [`Item`]s out, whatever the slices in which the octets arrive.
 //!
 //! Three kinds of responses are told apart by their first words:
-//! - FETCH, SEARCH and ESEARCH carry what popgate maps: they are read here.
-//! - Those the decoder (async-imap) is to understand: status responses,
-//!   capabilities, EXISTS, EXPUNGE, LIST, continuations. They are vetted: whole,
-//!   bounded, printable ASCII.
+//! - FETCH, SEARCH, ESEARCH, LIST and CAPABILITY carry what popgate maps: they
+//!   are read here, with `fetch` and `untagged`.
+//! - Those the decoder (async-imap) is to understand: status responses, EXISTS,
+//!   EXPUNGE, continuations. They are vetted: one line each, bounded, printable
+//!   ASCII.
 //! - All others. A client must be ready for any of them at any time (RFC 3501
 //!   §2.2.2) and popgate has no use for them: they are dropped.
 
@@ -16,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::config::Limits;
 use super::fetch::{BodyStart, Fetch, LiteralUse, Row, announced, number};
+use super::untagged::{self, Listed};
 
 /// One thing the server said, in the order in which it said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub(super) enum Data {
     BodyEnd,
     /// A SEARCH or ESEARCH response.
     Found(Vec<RangeInclusive<u32>>),
+    /// A LIST response.
+    List(Listed),
+    /// A CAPABILITY response.
+    Capability(Vec<String>),
 }
 
 /// The server's octets are not IMAP, or more of it than is bearable.
@@ -55,8 +61,11 @@ pub(super) enum WireError {
     LiteralTooLarge,
 }
 
-/// Literals in responses for the decoder, together.
-const DECODER_LITERALS: u64 = 64 * 1024;
+/// The longest response for the decoder: what follows is only text. The decoder
+/// begins anew with each 4 KiB, so that its work grows with the square.
+const LONGEST_VETTED: usize = 8 * 1024;
+/// The longest LIST response, literals included.
+const LONGEST_LIST: usize = 64 * 1024;
 
 /// Cuts the server's octets into items.
 #[derive(Debug)]
@@ -79,8 +88,8 @@ struct Literal {
 #[derive(Debug)]
 enum Open {
     Fetch(Fetch),
-    /// For the decoder; what of it has come so far.
-    Vetted(Vec<u8>),
+    /// A LIST response; what of it has come so far, behind its keyword.
+    List(Vec<u8>),
     Dropped,
 }
 
@@ -153,7 +162,7 @@ impl Framer {
             literal.left -= here as u64;
             match (literal.to, &mut self.open) {
                 (LiteralUse::Body, _) => items.push_back(Item::Data(Data::Chunk(octets.freeze()))),
-                (_, Some(Open::Vetted(text))) => text.extend_from_slice(&octets),
+                (_, Some(Open::List(text))) => text.extend_from_slice(&octets),
                 _ => {}
             }
         }
@@ -171,7 +180,7 @@ impl Framer {
         match self.open.take() {
             None => self.first_line(line, items),
             Some(Open::Fetch(fetch)) => self.fetch_line(fetch, line, items),
-            Some(Open::Vetted(text)) => self.vetted_line(text, line, items),
+            Some(Open::List(text)) => self.list_line(text, line, items),
             Some(Open::Dropped) => self.dropped_line(line),
         }
     }
@@ -202,26 +211,29 @@ impl Framer {
             // GNU mailutils writes EXPUNGED.
             } else if is_one_of(keyword, &[b"EXPUNGE", b"EXPUNGED"]) {
                 items.push_back(vetted(format!("* {seq} EXPUNGE").as_bytes()));
+            } else {
+                return self.dropped_line(line);
             }
             return Ok(());
         }
-        if is_one_of(
-            first,
-            &[b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH", b"CAPABILITY"],
-        ) {
+        if is_one_of(first, &[b"OK", b"NO", b"BAD", b"BYE", b"PREAUTH"]) {
             items.push_back(vetted(line));
-            Ok(())
-        } else if is_one_of(first, &[b"LIST"]) {
-            self.vetted_line(Vec::new(), line, items)
-        } else if is_one_of(first, &[b"SEARCH"]) {
-            items.push_back(Item::Data(Data::Found(search(rest)?)));
-            Ok(())
-        } else if is_one_of(first, &[b"ESEARCH"]) {
-            items.push_back(Item::Data(Data::Found(esearch(rest)?)));
-            Ok(())
-        } else {
-            self.dropped_line(line)
+            return Ok(());
         }
+        if is_one_of(first, &[b"LIST"]) {
+            return self.list_line(Vec::new(), rest, items);
+        }
+        let data = if is_one_of(first, &[b"CAPABILITY"]) {
+            Data::Capability(untagged::capabilities(rest))
+        } else if is_one_of(first, &[b"SEARCH"]) {
+            Data::Found(untagged::search(rest)?)
+        } else if is_one_of(first, &[b"ESEARCH"]) {
+            Data::Found(untagged::esearch(rest)?)
+        } else {
+            return self.dropped_line(line);
+        };
+        items.push_back(Item::Data(data));
+        Ok(())
     }
 
     fn fetch_line(
@@ -237,23 +249,24 @@ impl Framer {
         Ok(())
     }
 
-    fn vetted_line(
+    fn list_line(
         &mut self,
         mut text: Vec<u8>,
         line: &[u8],
         items: &mut VecDeque<Item>,
     ) -> Result<(), WireError> {
         text.extend_from_slice(line);
-        if text.len() > self.limits.line {
+        if text.len() > LONGEST_LIST {
             return Err(WireError::LineTooLong);
         }
         match trailing_literal(line) {
             Some(octets) => {
-                self.begin_literal(octets, LiteralUse::Discard, DECODER_LITERALS)?;
+                let room = LONGEST_LIST - text.len();
+                self.begin_literal(octets, LiteralUse::Discard, room as u64)?;
                 text.extend_from_slice(b"\r\n");
-                self.open = Some(Open::Vetted(text));
+                self.open = Some(Open::List(text));
             }
-            None => items.push_back(vetted(&text)),
+            None => items.push_back(Item::Data(Data::List(untagged::list(&text)?))),
         }
         Ok(())
     }
@@ -275,24 +288,27 @@ impl Framer {
     }
 }
 
-/// The text as a response for the decoder: printable ASCII but for the line
-/// ends in front of literals. Where octets are replaced, none is added, so that
-/// literals keep their length.
-fn vetted(text: &[u8]) -> Item {
-    let printable = |octet: &u8| match octet {
-        b'\r' | b'\n' | 0x20..=0x7e => *octet,
-        _ => b'?',
-    };
-    let trimmed = text.trim_ascii_end();
+/// The line as a response for the decoder: printable ASCII, and no longer than
+/// is good for it.
+fn vetted(line: &[u8]) -> Item {
+    let line = line.get(..LONGEST_VETTED).unwrap_or(line).trim_ascii_end();
     // A continuation may be "+ " and nothing else.
-    let text = if trimmed == b"+" { b"+ " } else { trimmed };
-    let mut response: Vec<u8> = text.iter().map(printable).collect();
+    let line = if line == b"+" { b"+ " } else { line };
+    let mut response: Vec<u8> = line.iter().map(printable).collect();
     response.extend_from_slice(b"\r\n");
     Item::Vetted(Bytes::from(response))
 }
 
+/// What is shown of an octet of status text.
+pub(super) fn printable(octet: &u8) -> u8 {
+    match octet {
+        0x20..=0x7e => *octet,
+        _ => b'?',
+    }
+}
+
 /// The first word, and what follows the space behind it.
-fn word(text: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b' ', text) {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (text, &[]),
@@ -312,49 +328,6 @@ fn trailing_literal(line: &[u8]) -> Option<u64> {
     }
     let open = memchr::memrchr(b'{', line)?;
     announced(&line[open..])
-}
-
-/// `SEARCH 2 84 882`, possibly with `(MODSEQ n)` behind it.
-fn search(mut rest: &[u8]) -> Result<Vec<RangeInclusive<u32>>, WireError> {
-    let mut found = Vec::new();
-    while !rest.is_empty() {
-        let (first, after) = word(rest);
-        rest = after;
-        if first.first() == Some(&b'(') {
-            break;
-        }
-        if !first.is_empty() {
-            let uid = uid(first)?;
-            found.push(uid..=uid);
-        }
-    }
-    Ok(found)
-}
-
-/// `ESEARCH (TAG "x") UID ALL 2,10:11` (RFC 4731 §3.1).
-fn esearch(mut rest: &[u8]) -> Result<Vec<RangeInclusive<u32>>, WireError> {
-    let mut found = Vec::new();
-    while !rest.is_empty() {
-        let (first, after) = word(rest);
-        rest = after;
-        if first.eq_ignore_ascii_case(b"ALL") {
-            let (set, after) = word(rest);
-            rest = after;
-            for range in set.split(|octet| *octet == b',') {
-                let mut ends = range.splitn(2, |octet| *octet == b':');
-                let first = uid(ends.next().unwrap_or_default())?;
-                let last = ends.next().map_or(Ok(first), uid)?;
-                found.push(first.min(last)..=first.max(last));
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn uid(digits: &[u8]) -> Result<u32, WireError> {
-    number(digits)
-        .and_then(|uid| u32::try_from(uid).ok())
-        .ok_or(WireError::Garbage)
 }
 
 #[cfg(test)]
@@ -503,13 +476,41 @@ mod tests {
             "* 3 EXPUNGE\r\n",
         ];
         assert_eq!(vetted_text(&items), expected);
-        let list = whole("* LIST () \"/\" {5}\r\nTrash\r\n").unwrap();
-        assert_eq!(vetted_text(&list), ["* LIST () \"/\" {5}\r\nTrash\r\n"]);
+        let long = format!("* OK {}\r\n", "x".repeat(1900));
+        assert_eq!(vetted_text(&whole(&long).unwrap()), [long]);
+    }
+
+    #[test]
+    fn text_without_end_is_cut_for_the_decoder() {
+        let Item::Vetted(cut) = vetted(&[b'x'; 10 * LONGEST_VETTED]) else {
+            panic!("vetted() vets")
+        };
+        assert_eq!(cut.len(), LONGEST_VETTED + 2);
+    }
+
+    #[test]
+    fn mailboxes_with_literals_of_any_length() {
+        for name in ["Trash", "", "Trash  ", "a\r\n* BYE"] {
+            let text = format!("* list () \"/\" {{{}}}\r\n{name}\r\n", name.len());
+            let items = whole(&text).unwrap();
+            let Some(Item::Data(Data::List(listed))) = items.first() else {
+                panic!("{items:?}")
+            };
+            assert_eq!((listed.name.as_str(), items.len()), (name, 1));
+        }
+    }
+
+    #[test]
+    fn capabilities_need_not_be_those_of_rev1() {
+        let items = whole("* CAPABILITY IMAP4rev2 AUTH=PLAIN\r\n").unwrap();
+        let names = ["IMAP4rev2", "AUTH=PLAIN"].map(str::to_owned).to_vec();
+        assert_eq!(items, [Item::Data(Data::Capability(names))]);
     }
 
     #[test]
     fn what_popgate_has_no_use_for_is_dropped() {
-        let text = "* XLARGE (a {4}\r\nP1 O) b\r\n* 5 RECENT\r\n* NAMESPACE NIL NIL NIL\r\n";
+        let text = "* XLARGE (a {4}\r\nP1 O) b\r\n* 5 RECENT\r\n* NAMESPACE NIL NIL NIL\r\n\
+            * 5 XMETA {12}\r\nP1 OK done\r\n b\r\n";
         assert_eq!(whole(text).unwrap(), []);
     }
 

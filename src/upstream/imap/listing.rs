@@ -5,22 +5,25 @@ use super::fetch::Row;
 
 /// Rows of `FETCH 1:* (UID RFC822.SIZE)` as they arrive, while the mailbox may
 /// grow and shrink (RFC 3501 §7.3.1, §7.4.1).
+///
+/// A message is known by its place: its sequence number when the listing was
+/// asked for. Mail that arrives later comes behind all of these, may be missing
+/// from the answer, and is left out.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// Messages in the mailbox now.
     exists: u32,
-    /// Of these, how many were there when the listing was asked for. New ones
-    /// come behind them and may be missing from the answer.
+    /// The most that there may ever be.
+    most: u32,
+    /// Of these, how many were there when the listing was asked for.
     due: u32,
-    rows: Vec<Listed>,
-    expunged: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Listed {
-    seq: u32,
-    uid: Option<u32>,
-    octets: Option<u64>,
+    /// By place; 0 where none came yet. Memory that was never written to costs
+    /// nothing: a server that only claims many messages takes none.
+    uids: Vec<u32>,
+    /// RFC822.SIZE by place, plus one; 0 where none came yet.
+    sizes: Vec<u64>,
+    /// Which places are still there, once something was expunged.
+    places: Option<Places>,
 }
 
 /// A listed message.
@@ -40,21 +43,21 @@ pub(super) enum ListingError {
     Incomplete,
     #[error("the listing contradicts itself")]
     Contradiction,
-    #[error("too much changed while the mailbox was listed")]
-    Restless,
+    #[error("the mailbox has too many messages")]
+    TooMany,
 }
 
-/// Each EXPUNGE renumbers all rows; nobody expunges so many by accident.
-const MOST_EXPUNGED: u32 = 20_000;
-
 impl Listing {
-    /// A listing of a mailbox that holds `exists` messages.
-    pub fn new(exists: u32) -> Self {
+    /// A listing of a mailbox that holds `exists` messages, and never holds
+    /// more than `most`.
+    pub fn new(exists: u32, most: u32) -> Self {
         Self {
             exists,
+            most,
             due: exists,
-            rows: Vec::new(),
-            expunged: 0,
+            uids: vec![0; exists as usize],
+            sizes: vec![0; exists as usize],
+            places: None,
         }
     }
 
@@ -66,14 +69,23 @@ impl Listing {
         if row.seq == 0 || row.seq > self.exists {
             return Err(ListingError::NoSuchMessage);
         }
-        if self.rows.len() as u64 > 2 * u64::from(self.exists) + 1000 {
-            return Err(ListingError::Restless);
+        if row.seq > self.due {
+            return Ok(());
         }
-        self.rows.push(Listed {
-            seq: row.seq,
-            uid: row.uid,
-            octets: row.octets,
-        });
+        let place = self.place(row.seq);
+        let (Some(known), Some(size)) = (self.uids.get_mut(place), self.sizes.get_mut(place))
+        else {
+            return Err(ListingError::NoSuchMessage);
+        };
+        if let Some(uid) = row.uid {
+            if *known != 0 && *known != uid {
+                return Err(ListingError::Contradiction);
+            }
+            *known = uid;
+        }
+        if let Some(octets) = row.octets {
+            *size = octets.checked_add(1).ok_or(ListingError::Contradiction)?;
+        }
         Ok(())
     }
 
@@ -81,6 +93,9 @@ impl Listing {
     pub fn exists(&mut self, exists: u32) -> Result<(), ListingError> {
         if exists < self.exists {
             return Err(ListingError::Contradiction);
+        }
+        if exists > self.most {
+            return Err(ListingError::TooMany);
         }
         self.exists = exists;
         Ok(())
@@ -91,38 +106,33 @@ impl Listing {
         if seq == 0 || seq > self.exists {
             return Err(ListingError::NoSuchMessage);
         }
-        self.expunged += 1;
-        if self.expunged > MOST_EXPUNGED {
-            return Err(ListingError::Restless);
-        }
         self.exists -= 1;
         if seq <= self.due {
+            let due = self.due;
+            self.places
+                .get_or_insert_with(|| Places::all(due))
+                .remove(seq);
             self.due -= 1;
         }
-        self.rows.retain_mut(|row| {
-            if row.seq > seq {
-                row.seq -= 1;
-                return true;
-            }
-            row.seq != seq
-        });
         Ok(())
     }
 
     /// The messages by ascending UID, if all that are due were named.
-    pub fn finish(mut self) -> Result<Vec<Entry>, ListingError> {
-        self.rows.sort_by_key(|row| row.seq);
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.rows.len());
-        let mut due = 1..=self.due;
-        for rows in self.rows.chunk_by(|one, other| one.seq == other.seq) {
-            let Some(seq) = due.next() else { break };
-            if rows.first().map(|row| row.seq) != Some(seq) {
+    pub fn finish(self) -> Result<Vec<Entry>, ListingError> {
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.due as usize);
+        let mut total: u64 = 0;
+        for seq in 1..=self.due {
+            let place = self.place(seq);
+            let uid = self.uids.get(place).copied().filter(|uid| *uid != 0);
+            let octets = self.sizes.get(place).and_then(|size| size.checked_sub(1));
+            let (Some(uid), Some(octets)) = (uid, octets) else {
                 return Err(ListingError::Incomplete);
-            }
-            entries.push(merge(rows)?);
-        }
-        if due.next().is_some() {
-            return Err(ListingError::Incomplete);
+            };
+            // STAT adds them up.
+            total = total
+                .checked_add(octets)
+                .ok_or(ListingError::Contradiction)?;
+            entries.push(Entry { uid, octets });
         }
         entries.sort_unstable_by_key(|entry| entry.uid);
         if entries.windows(2).any(|pair| pair[0].uid == pair[1].uid) {
@@ -130,30 +140,63 @@ impl Listing {
         }
         Ok(entries)
     }
+
+    /// The place of the message that has the number `seq` now, from 0.
+    fn place(&self, seq: u32) -> usize {
+        match &self.places {
+            None => seq as usize - 1,
+            Some(places) => places.of(seq),
+        }
+    }
 }
 
-/// What several rows say of one message.
-fn merge(rows: &[Listed]) -> Result<Entry, ListingError> {
-    let mut uid = None;
-    let mut octets = None;
-    for row in rows {
-        if let (Some(known), Some(other)) = (uid, row.uid)
-            && known != other
-        {
-            return Err(ListingError::Contradiction);
-        }
-        uid = uid.or(row.uid);
-        octets = octets.or(row.octets);
+/// The places that are still there, counted in a binary indexed tree: an
+/// EXPUNGE costs as little in a large mailbox as in a small one.
+#[derive(Debug)]
+struct Places(Vec<u32>);
+
+impl Places {
+    fn all(count: u32) -> Self {
+        // A node counts as many places as its index has in its lowest bit.
+        Self((0..=count).map(|at| at & at.wrapping_neg()).collect())
     }
-    match (uid, octets) {
-        (Some(uid), Some(octets)) => Ok(Entry { uid, octets }),
-        _ => Err(ListingError::Incomplete),
+
+    /// The place, from 0, of the `seq`-th that is there.
+    fn of(&self, seq: u32) -> usize {
+        let mut left = seq;
+        let mut at = 0;
+        let mut step = self.0.len().next_power_of_two();
+        while step > 0 {
+            if let Some(count) = self.0.get(at + step)
+                && *count < left
+            {
+                left -= count;
+                at += step;
+            }
+            step /= 2;
+        }
+        at
+    }
+
+    /// Takes out the `seq`-th that is there.
+    fn remove(&mut self, seq: u32) {
+        let mut at = self.of(seq) + 1;
+        while let Some(count) = self.0.get_mut(at) {
+            *count = count.saturating_sub(1);
+            at += at & at.wrapping_neg();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn listing(exists: u32) -> Listing {
+        Listing::new(exists, 1000)
+    }
 
     fn row(seq: u32, uid: u32) -> Row {
         Row {
@@ -170,7 +213,7 @@ mod tests {
 
     #[test]
     fn rows_in_any_order_give_the_mailbox_by_uid() {
-        let mut listing = Listing::new(3);
+        let mut listing = listing(3);
         for it in [row(3, 9), row(1, 4), row(2, 7)] {
             listing.row(it).unwrap();
         }
@@ -180,7 +223,7 @@ mod tests {
     #[test]
     fn a_missing_row_is_an_error() {
         for missing in 1..=3 {
-            let mut listing = Listing::new(3);
+            let mut listing = listing(3);
             for seq in (1..=3).filter(|seq| *seq != missing) {
                 listing.row(row(seq, seq)).unwrap();
             }
@@ -190,7 +233,7 @@ mod tests {
 
     #[test]
     fn an_expunge_meanwhile_moves_the_rows() {
-        let mut listing = Listing::new(3);
+        let mut listing = listing(3);
         listing.row(row(1, 4)).unwrap();
         listing.expunge(1).unwrap();
         listing.row(row(1, 7)).unwrap();
@@ -200,7 +243,7 @@ mod tests {
 
     #[test]
     fn mail_that_arrives_meanwhile_may_be_missing() {
-        let mut listing = Listing::new(1);
+        let mut listing = listing(1);
         listing.row(row(1, 4)).unwrap();
         listing.exists(3).unwrap();
         listing.row(row(3, 9)).unwrap();
@@ -209,29 +252,22 @@ mod tests {
 
     #[test]
     fn contradictions_are_errors() {
-        let mut twice = Listing::new(2);
+        let mut twice = listing(2);
         twice.row(row(1, 4)).unwrap();
         twice.row(row(2, 4)).unwrap();
         assert_eq!(uids(twice), Err(ListingError::Contradiction));
-        let mut changed = Listing::new(1);
+        let mut changed = listing(1);
         changed.row(row(1, 4)).unwrap();
-        changed.row(row(1, 5)).unwrap();
-        assert_eq!(uids(changed), Err(ListingError::Contradiction));
-        assert_eq!(
-            Listing::new(1).row(row(2, 4)),
-            Err(ListingError::NoSuchMessage)
-        );
-        assert_eq!(
-            Listing::new(1).row(row(0, 4)),
-            Err(ListingError::NoSuchMessage)
-        );
-        assert_eq!(Listing::new(2).exists(1), Err(ListingError::Contradiction));
-        assert_eq!(Listing::new(2).expunge(3), Err(ListingError::NoSuchMessage));
+        assert_eq!(changed.row(row(1, 5)), Err(ListingError::Contradiction));
+        assert_eq!(listing(1).row(row(2, 4)), Err(ListingError::NoSuchMessage));
+        assert_eq!(listing(1).row(row(0, 4)), Err(ListingError::NoSuchMessage));
+        assert_eq!(listing(2).exists(1), Err(ListingError::Contradiction));
+        assert_eq!(listing(2).expunge(3), Err(ListingError::NoSuchMessage));
     }
 
     #[test]
     fn news_of_flags_neither_helps_nor_hurts() {
-        let mut listing = Listing::new(1);
+        let mut listing = listing(1);
         listing
             .row(Row {
                 seq: 1,
@@ -248,5 +284,65 @@ mod tests {
             })
             .unwrap();
         assert_eq!(uids(listing), Ok(vec![4]));
+    }
+
+    #[test]
+    fn a_mailbox_does_not_grow_without_bound() {
+        assert_eq!(listing(1).exists(u32::MAX), Err(ListingError::TooMany));
+    }
+
+    #[test]
+    fn sizes_that_do_not_add_up() {
+        let mut listing = listing(2);
+        for seq in 1..=2 {
+            let octets = Some(u64::MAX - 1);
+            listing
+                .row(Row {
+                    octets,
+                    ..row(seq, seq)
+                })
+                .unwrap();
+        }
+        assert_eq!(uids(listing), Err(ListingError::Contradiction));
+    }
+
+    /// What a client that keeps a plain list would do.
+    #[derive(Default)]
+    struct Plain {
+        uids: Vec<u32>,
+        due: usize,
+    }
+
+    proptest! {
+        #[test]
+        fn expunges_and_arrivals_at_any_time(
+            exists in 1u32..40,
+            steps in prop::collection::vec((any::<bool>(), 0u32..80), 0..80),
+        ) {
+            let mut listing = listing(exists);
+            let mut plain = Plain { uids: (1..=exists).collect(), due: exists as usize };
+            let mut next_uid = exists + 1;
+            for (expunge, choice) in steps {
+                let count = plain.uids.len() as u32;
+                if expunge && count > 0 {
+                    let at = (choice % count) as usize;
+                    listing.expunge(at as u32 + 1).unwrap();
+                    plain.uids.remove(at);
+                    plain.due -= usize::from(at < plain.due);
+                } else {
+                    plain.uids.push(next_uid);
+                    next_uid += 1;
+                    listing.exists(count + 1).unwrap();
+                }
+                // A row now and then, by its number of the moment.
+                if let Some(uid) = plain.uids.get(choice as usize) {
+                    listing.row(row(choice + 1, *uid)).unwrap();
+                }
+            }
+            for (at, uid) in plain.uids.iter().enumerate() {
+                listing.row(row(at as u32 + 1, *uid)).unwrap();
+            }
+            prop_assert_eq!(uids(listing).unwrap(), plain.uids[..plain.due].to_vec());
+        }
     }
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::command::{Command, base64};
 use super::config::{Config, Security};
-use super::connection::{Connection, Event, Tag};
+use super::connection::{Connection, Event};
 use super::status::{Code, Kind, Status};
 use super::transport;
 use crate::sasl::{self, Credentials, Mechanism};
@@ -18,9 +18,27 @@ use crate::upstream::{Reason, UpstreamError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capabilities(HashSet<String>);
 
+/// What IMAP4rev2 includes of that which popgate uses (RFC 9051 appendix E).
+const IN_REV2: [&str; 6] = [
+    "SASL-IR",
+    "LITERAL-",
+    "SPECIAL-USE",
+    "ESEARCH",
+    "UIDPLUS",
+    "MOVE",
+];
+/// The largest literal that LITERAL- lets go unasked (RFC 7888 §5).
+const LITERAL_MINUS: usize = 4096;
+/// The longest initial response: a command line has 8,000 octets.
+const LONGEST_INITIAL_RESPONSE: usize = 7_900;
+
 impl Capabilities {
     fn new(names: &[String]) -> Self {
-        Self(names.iter().map(|name| name.to_ascii_uppercase()).collect())
+        let mut all: HashSet<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
+        if all.contains("IMAP4REV2") {
+            all.extend(IN_REV2.map(str::to_owned));
+        }
+        Self(all)
     }
 
     /// Whether the capability of this name (upper case) was announced.
@@ -28,17 +46,24 @@ impl Capabilities {
         self.0.contains(name)
     }
 
-    /// Whether literals need not be asked for, at the size that popgate sends
-    /// them (RFC 7888).
-    pub fn literal_plus(&self) -> bool {
-        self.has("LITERAL+") || self.has("LITERAL-")
+    /// Up to how many octets a literal need not be asked for (RFC 7888).
+    fn unasked_literals(&self) -> usize {
+        if self.has("LITERAL+") {
+            usize::MAX
+        } else if self.has("LITERAL-") {
+            LITERAL_MINUS
+        } else {
+            0
+        }
     }
 
-    /// The number behind `NAME=`, as in `MESSAGELIMIT=1000` (RFC 9738).
-    pub fn number(&self, name: &str) -> Option<u32> {
+    /// The most messages that one command may touch: `MESSAGELIMIT=1000`
+    /// (RFC 9738).
+    pub fn message_limit(&self) -> Option<u32> {
         self.0
             .iter()
-            .find_map(|it| it.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+            .find_map(|it| it.strip_prefix("MESSAGELIMIT=")?.parse().ok())
+            .filter(|limit| *limit > 0)
     }
 
     /// In alphabetical order.
@@ -138,6 +163,17 @@ impl Greeted {
         capabilities(&mut self.connection).await
     }
 
+    /// Tells an upstream that trusts us who the client is (RFC 2971). It must know
+    /// before the login, where it counts failures and connections by address.
+    pub async fn identify(&mut self, config: &Config, client: IpAddr) -> Result<(), UpstreamError> {
+        if config.send_client_address && self.capabilities.has("ID") {
+            let command = Command::new("ID").identity(client);
+            // Whatever the server makes of it.
+            self.connection.run(command, |_| Ok(())).await?;
+        }
+        Ok(())
+    }
+
     /// Logs in. `Authentication` comes out only where the upstream said NO to
     /// these credentials.
     pub async fn login(
@@ -166,6 +202,13 @@ impl Greeted {
                 return Err(UpstreamError::Misconfigured(reason.into()));
             }
         };
+        let secret = match credentials {
+            Credentials::Password { password, .. } => password,
+            Credentials::Bearer { token, .. } => token,
+        };
+        self.connection.conceal(secret.reveal().as_bytes());
+        let quoted = Zeroizing::new(secret.reveal().replace('\\', "\\\\").replace('"', "\\\""));
+        self.connection.conceal(quoted.as_bytes());
         let mut told = None;
         let answer = match mechanism {
             Some(mechanism) => {
@@ -194,7 +237,7 @@ impl Greeted {
             return Err(UpstreamError::Authentication);
         };
         let command = Command::new("LOGIN")
-            .with_literal_plus(self.capabilities.literal_plus())
+            .with_unasked_literals(self.capabilities.unasked_literals())
             .string(user.as_bytes())
             .and_then(|command| command.string(password.reveal().as_bytes()))
             .map_err(|_| UpstreamError::Authentication)?;
@@ -212,9 +255,12 @@ impl Greeted {
     ) -> Result<Status, UpstreamError> {
         let response = sasl::initial_response(mechanism, credentials, &config.host, config.port)
             .ok_or(UpstreamError::Authentication)?;
+        let response = base64(&response);
+        self.connection.conceal(response.as_bytes());
         let command = Command::new("AUTHENTICATE").word(mechanism.name());
         let deadline = self.connection.deadline();
-        let (tag, mut unsent) = if self.capabilities.has("SASL-IR") {
+        let fits = response.len() <= LONGEST_INITIAL_RESPONSE;
+        let (tag, mut unsent) = if fits && self.capabilities.has("SASL-IR") {
             (self.connection.send(command.base64(&response)).await?, None)
         } else {
             (self.connection.send(command).await?, Some(response))
@@ -229,7 +275,7 @@ impl Greeted {
                         return Err(UpstreamError::protocol("challenges without end"));
                     }
                     let line: Zeroizing<String> = match unsent.take() {
-                        Some(response) => base64(&response),
+                        Some(response) => response,
                         // PLAIN knows no second challenge: cancel.
                         None if mechanism == Mechanism::Plain => Zeroizing::new("*".to_owned()),
                         // A failure, told as a challenge: its text may hold
@@ -244,19 +290,18 @@ impl Greeted {
     }
 }
 
-/// Tells an upstream that trusts us who the client is (RFC 2971); sent ahead,
-/// its answer is not waited for here.
-pub(super) async fn send_identity(
-    connection: &mut Connection,
-    capabilities: &Capabilities,
-    config: &Config,
-    client: IpAddr,
-) -> Result<Option<Tag>, UpstreamError> {
-    if !config.send_client_address || !capabilities.has("ID") {
-        return Ok(None);
+/// Whether credentials hold nothing that could be taken for protocol. The front
+/// has refused such before; here it is seen to whatever the front does.
+pub(super) fn are_sendable(credentials: &Credentials) -> bool {
+    let clean = |text: &str| !text.contains(['\0', '\r', '\n']);
+    match credentials {
+        Credentials::Password {
+            user,
+            authorize_as,
+            password,
+        } => clean(user) && authorize_as.as_deref().is_none_or(clean) && clean(password.reveal()),
+        Credentials::Bearer { user, token } => clean(user) && clean(token.reveal()),
     }
-    let command = Command::new("ID").identity(client);
-    Ok(Some(connection.send(command).await?))
 }
 
 /// The greeting (RFC 3501 §7.1). PREAUTH is refused: nobody has shown a
@@ -298,5 +343,60 @@ fn capability_code(status: &Status) -> Option<Capabilities> {
     match &status.code {
         Some(Code::Capability(names)) => Some(Capabilities::new(names)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announced(names: &str) -> Capabilities {
+        let names: Vec<String> = names.split(' ').map(str::to_owned).collect();
+        Capabilities::new(&names)
+    }
+
+    #[test]
+    fn literals_go_unasked_as_far_as_was_announced() {
+        assert_eq!(announced("IMAP4rev1").unasked_literals(), 0);
+        assert_eq!(announced("IMAP4rev1 literal-").unasked_literals(), 4096);
+        assert_eq!(
+            announced("LITERAL- LITERAL+").unasked_literals(),
+            usize::MAX
+        );
+    }
+
+    #[test]
+    fn rev2_includes_what_rev1_announces_one_by_one() {
+        let rev2 = announced("IMAP4rev2 AUTH=PLAIN");
+        assert!(IN_REV2.iter().all(|name| rev2.has(name)));
+        assert!(!announced("IMAP4rev1").has("MOVE"));
+    }
+
+    #[test]
+    fn message_limits() {
+        assert_eq!(announced("MESSAGELIMIT=1000").message_limit(), Some(1000));
+        for none in ["MESSAGELIMIT", "MESSAGELIMIT=0", "MESSAGELIMIT=x", "X=5"] {
+            assert_eq!(announced(none).message_limit(), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_could_be_taken_for_protocol() {
+        let password = |user: &str, authorize_as: Option<&str>, password: &str| {
+            are_sendable(&Credentials::Password {
+                user: user.to_owned(),
+                authorize_as: authorize_as.map(str::to_owned),
+                password: password.into(),
+            })
+        };
+        assert!(password("alice", Some("bob"), "p\u{e4}ss w\"\\rd"));
+        for bad in ["a\r", "a\nb", "\0"] {
+            assert!(!password(bad, None, "p"));
+            assert!(!password("alice", Some(bad), "p"));
+            assert!(!password("alice", None, bad));
+            let token = bad.into();
+            let user = "alice".to_owned();
+            assert!(!are_sendable(&Credentials::Bearer { user, token }));
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! Opening the mailbox: LIST, SELECT, and the one listing of what is in it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use super::command::Command;
 use super::config::Config;
-use super::connection::{Connection, Event, Listed, uid_validity};
+use super::connection::{Connection, Event, Tag, uid_validity};
 use super::listing::{Entry, Listing};
 use super::login::Capabilities;
 use super::status::{Code, Kind, Status};
+use super::untagged::Listed;
 use crate::maildrop::DeletePolicy;
 use crate::upstream::UpstreamError;
 
@@ -46,6 +48,9 @@ pub(super) struct Opened {
 /// Names of a Trash where the server does not say which mailbox it is.
 const TRASH_NAMES: [&str; 3] = ["Trash", "Deleted Messages", "Deleted Items"];
 
+/// Mailboxes that may be the Trash, kept from all answers to LIST.
+const MOST_LISTED: usize = 1000;
+
 /// SELECT, or EXAMINE where nothing can be written.
 pub(super) async fn select(
     connection: &mut Connection,
@@ -77,7 +82,13 @@ impl Told {
         match event {
             Event::Exists(now) => self.exists = Some(now),
             Event::Expunge(_) => self.exists = self.exists.and_then(|now| now.checked_sub(1)),
-            Event::List(mailbox) => self.listed.push(mailbox),
+            // Of thousands of folders few can be the Trash.
+            Event::List(mailbox) if may_be_trash(&mailbox) => {
+                if self.listed.len() >= MOST_LISTED {
+                    return Err(UpstreamError::protocol("too many mailboxes like a Trash"));
+                }
+                self.listed.push(mailbox);
+            }
             _ => {}
         }
         Ok(())
@@ -123,16 +134,30 @@ pub(super) async fn open(
     }
     let select = connection.send(select_command(writes)).await?;
     let mut told = Told::default();
+    let mut no_selection = false;
     for tag in lists {
         let answer = connection
             .wait(tag, deadline, |event| told.hear(event))
             .await?;
-        answer.ok_or_error("LIST")?;
+        match answer.kind {
+            // It has special uses, but not the extended LIST to ask for them
+            // (RFC 6154 §2): then they are in the answer to the plain one.
+            Kind::Bad => no_selection = true,
+            _ => {
+                answer.ok_or_error("LIST")?;
+            }
+        }
     }
     let answer = connection
         .wait(select, deadline, |event| told.hear(event))
         .await?;
     let selected = told.selected(answer, writes)?;
+    if no_selection {
+        connection
+            .run(Command::new("LIST \"\" \"*\""), |event| told.hear(event))
+            .await?
+            .ok_or_error("LIST")?;
+    }
     let removal = removal(config.delete, &told.listed, capabilities)?;
     if selected.exists == 0 {
         // FETCH 1:* would be refused by some (Cyrus).
@@ -148,7 +173,8 @@ pub(super) async fn open(
             "the mailbox has too many messages".into(),
         ));
     }
-    let (mut entries, deleted) = list(connection, capabilities, selected).await?;
+    let most = config.limits.messages;
+    let (mut entries, deleted) = list(connection, capabilities, selected, most).await?;
     let unfinished = unfinished(selected.uid_validity);
     let mut marked = Vec::new();
     entries.retain(|entry| {
@@ -185,15 +211,20 @@ fn list_commands(capabilities: &Capabilities) -> Vec<Command> {
 
 /// The Trash among the listed mailboxes.
 fn trash(listed: &[Listed]) -> Option<&Listed> {
-    let usable = || {
-        listed
-            .iter()
-            .filter(|it| it.is_selectable && !it.name.is_empty())
-    };
+    let usable = || listed.iter().filter(|it| may_be_trash(it));
     let named = |name: &str| usable().find(|it| leaf(it).is_some_and(|leaf| leaf == name));
     usable()
         .find(|it| it.is_trash)
         .or_else(|| TRASH_NAMES.iter().find_map(|name| named(name)))
+}
+
+/// Whether messages can be moved there, and by its use or name should be. Moved
+/// from INBOX to INBOX they would stay where they are.
+fn may_be_trash(mailbox: &Listed) -> bool {
+    let usable = mailbox.is_selectable
+        && !mailbox.name.is_empty()
+        && !mailbox.name.eq_ignore_ascii_case("INBOX");
+    usable && (mailbox.is_trash || leaf(mailbox).is_some_and(|leaf| TRASH_NAMES.contains(&leaf)))
 }
 
 /// The name of a mailbox on the top level, or directly below INBOX or Gmail's
@@ -219,8 +250,8 @@ fn removal(
     listed: &[Listed],
     capabilities: &Capabilities,
 ) -> Result<Removal, UpstreamError> {
-    let uidplus = capabilities.has("UIDPLUS") || capabilities.has("IMAP4REV2");
-    let moves = capabilities.has("MOVE") || capabilities.has("IMAP4REV2");
+    let uidplus = capabilities.has("UIDPLUS");
+    let moves = capabilities.has("MOVE");
     let refuse = |reason: &str| Err(UpstreamError::Misconfigured(reason.into()));
     match (policy, trash(listed)) {
         (DeletePolicy::Refuse, _) => Ok(Removal::Never),
@@ -241,30 +272,76 @@ fn removal(
     }
 }
 
-/// UIDs that carry `\Deleted`, in ranges.
-#[derive(Debug, Default)]
-struct DeletedUids(Vec<std::ops::RangeInclusive<u32>>);
+/// UIDs that carry `\Deleted`.
+#[derive(Debug)]
+struct DeletedUids {
+    /// In the order of their starts once they are complete.
+    ranges: Vec<RangeInclusive<u32>>,
+    /// No mailbox needs more ranges than it has messages.
+    most: usize,
+}
 
 impl DeletedUids {
+    fn new(exists: u32) -> Self {
+        Self {
+            ranges: Vec::new(),
+            most: (exists as usize).saturating_mul(2).saturating_add(1000),
+        }
+    }
+
+    fn add(&mut self, found: impl IntoIterator<Item = RangeInclusive<u32>>) -> Result<(), Endless> {
+        self.ranges.extend(found);
+        if self.ranges.len() > self.most {
+            return Err(Endless);
+        }
+        Ok(())
+    }
+
+    /// Sorts the ranges, and joins those that overlap.
+    fn complete(mut self) -> Self {
+        self.ranges.sort_unstable_by_key(|range| *range.start());
+        self.ranges.dedup_by(|next, kept| {
+            let overlap = next.start() <= kept.end();
+            if overlap && next.end() > kept.end() {
+                *kept = *kept.start()..=*next.end();
+            }
+            overlap
+        });
+        self
+    }
+
     fn contains(&self, uid: u32) -> bool {
-        let behind = self.0.partition_point(|range| *range.start() <= uid);
+        let behind = self.ranges.partition_point(|range| *range.start() <= uid);
         behind > 0
             && self
-                .0
+                .ranges
                 .get(behind - 1)
                 .is_some_and(|range| range.contains(&uid))
     }
 }
+
+/// More was found than can be there.
+struct Endless;
+
+impl From<Endless> for UpstreamError {
+    fn from(_: Endless) -> Self {
+        Self::protocol("a search that finds more than there is")
+    }
+}
+
+/// Pages that are asked for ahead.
+const PAGES_AHEAD: usize = 8;
 
 /// The one listing, and beside it the search for messages that are hidden.
 async fn list(
     connection: &mut Connection,
     capabilities: &Capabilities,
     selected: Selected,
+    most: u32,
 ) -> Result<(Vec<Entry>, DeletedUids), UpstreamError> {
     let deadline = connection.deadline();
-    let mut listing = Listing::new(selected.exists);
-    let mut deleted = Vec::new();
+    let mut listing = Listing::new(selected.exists, most);
+    let mut deleted = DeletedUids::new(selected.exists);
     let mut hear = |event: Event| {
         if uid_validity(&event).is_some_and(|other| other != selected.uid_validity) {
             return Err(UpstreamError::temporary(
@@ -272,73 +349,83 @@ async fn list(
             ));
         }
         let heard = match event {
-            Event::Row(row) => listing.row(row),
+            Event::Row(row) => {
+                if let (Some(true), Some(uid)) = (row.deleted, row.uid) {
+                    deleted.add([uid..=uid])?;
+                }
+                listing.row(row)
+            }
             Event::Exists(exists) => listing.exists(exists),
             Event::Expunge(seq) => listing.expunge(seq),
             Event::Found(found) => {
-                deleted.extend(found);
+                deleted.add(found)?;
                 Ok(())
             }
             _ => Ok(()),
         };
         heard.map_err(|error| UpstreamError::protocol(error.to_string().as_str()))
     };
-    let search = if capabilities.has("ESEARCH") {
-        Command::new("UID SEARCH RETURN (ALL) DELETED")
-    } else {
-        Command::new("UID SEARCH DELETED")
-    };
-    let pages = pages(selected.exists, capabilities.number("MESSAGELIMIT"));
-    let mut fetches = Vec::new();
-    for page in pages {
-        fetches.push(connection.send(page).await?);
-    }
-    let search = connection.send(search).await?;
-    for fetch in fetches {
-        connection
-            .wait(fetch, deadline, &mut hear)
-            .await?
-            .ok_or_error("listing")?;
-    }
-    let found = connection.wait(search, deadline, &mut hear).await?;
-    let mut by_flags = HashSet::new();
-    if found.kind != Kind::Ok {
-        // No search: the flags themselves tell.
-        let hear_flags = |event| {
-            if let Event::Row(row) = event
-                && row.deleted == Some(true)
+    let limit = capabilities
+        .message_limit()
+        .filter(|limit| *limit < selected.exists);
+    let mut listed_flags = limit.is_some();
+    if let Some(limit) = limit {
+        // A search would be cut as well: the rows tell of \Deleted.
+        let mut ahead: VecDeque<Tag> = VecDeque::new();
+        for page in pages(selected.exists, limit) {
+            if ahead.len() >= PAGES_AHEAD
+                && let Some(first) = ahead.pop_front()
             {
-                by_flags.extend(row.uid);
+                let answer = connection.wait(first, deadline, &mut hear).await?;
+                answer.ok_or_error("listing")?;
             }
-            Ok(())
-        };
-        let command = Command::new("UID FETCH 1:* (UID FLAGS)");
-        connection
-            .run(command, hear_flags)
-            .await?
-            .ok_or_error("listing flags")?;
+            ahead.push_back(connection.send(page).await?);
+        }
+        for page in ahead {
+            let answer = connection.wait(page, deadline, &mut hear).await?;
+            answer.ok_or_error("listing")?;
+        }
+    } else {
+        let fetch = Command::new("UID FETCH 1:* (UID RFC822.SIZE)");
+        let fetch = connection.send(fetch).await?;
+        let search = connection.send(search(capabilities)).await?;
+        let answer = connection.wait(fetch, deadline, &mut hear).await?;
+        answer.ok_or_error("listing")?;
+        let found = connection.wait(search, deadline, &mut hear).await?;
+        listed_flags = found.kind == Kind::Ok && !found.is_coded("MESSAGELIMIT");
     }
-    deleted.extend(by_flags.into_iter().map(|uid| uid..=uid));
-    deleted.sort_unstable_by_key(|range| *range.start());
+    if !listed_flags {
+        // No search: the flags themselves tell.
+        let command = Command::new("UID FETCH 1:* (UID FLAGS)");
+        let flags = connection.run(command, &mut hear).await?;
+        if flags.ok_or_error("listing flags")?.is_coded("MESSAGELIMIT") {
+            return Err(UpstreamError::protocol("the flags are not all listed"));
+        }
+    }
     let entries = listing
         .finish()
         .map_err(|error| UpstreamError::protocol(error.to_string().as_str()))?;
-    Ok((entries, DeletedUids(deleted)))
+    Ok((entries, deleted.complete()))
 }
 
-/// The commands that list a mailbox: one, unless the server limits how many
-/// messages a command may touch (RFC 9738).
-fn pages(exists: u32, limit: Option<u32>) -> Vec<Command> {
-    let Some(limit) = limit.filter(|limit| *limit > 0 && *limit < exists) else {
-        return vec![Command::new("UID FETCH 1:* (UID RFC822.SIZE)")];
-    };
-    let page = |first: u32| {
+fn search(capabilities: &Capabilities) -> Command {
+    if capabilities.has("ESEARCH") {
+        Command::new("UID SEARCH RETURN (ALL) DELETED")
+    } else {
+        Command::new("UID SEARCH DELETED")
+    }
+}
+
+/// The commands that list a mailbox where the server limits how many messages
+/// one may touch (RFC 9738).
+fn pages(exists: u32, limit: u32) -> impl Iterator<Item = Command> {
+    let page = move |first: u32| {
         let last = first.saturating_add(limit - 1).min(exists);
         Command::new("FETCH")
             .messages(first, last)
-            .word("(UID RFC822.SIZE)")
+            .word("(UID RFC822.SIZE FLAGS)")
     };
-    (1..=exists).step_by(limit as usize).map(page).collect()
+    (1..=exists).step_by(limit.max(1) as usize).map(page)
 }
 
 #[cfg(test)]
@@ -370,5 +457,41 @@ mod tests {
         let mut unselectable = mailbox("Trash", true);
         unselectable.is_selectable = false;
         assert_eq!(trash(&[unselectable]), None);
+    }
+
+    #[test]
+    fn the_inbox_is_no_trash() {
+        assert_eq!(trash(&[mailbox("inbox", true)]), None);
+        let both = [mailbox("INBOX", true), mailbox("Trash", false)];
+        assert_eq!(trash(&both).unwrap().name, "Trash");
+    }
+
+    #[test]
+    fn ranges_that_overlap_hide_all_that_they_hold() {
+        let mut deleted = DeletedUids::new(10);
+        assert!(deleted.add([9..=9, 1..=100, 5..=6, 100..=120]).is_ok());
+        let deleted = deleted.complete();
+        assert!(
+            [1, 7, 50, 101, 120]
+                .iter()
+                .all(|uid| deleted.contains(*uid))
+        );
+        assert!([0, 121].iter().all(|uid| !deleted.contains(*uid)));
+    }
+
+    #[test]
+    fn a_search_finds_no_more_than_there_is() {
+        let mut deleted = DeletedUids::new(10);
+        assert!(deleted.add((1..=1020).map(|uid| uid..=uid)).is_ok());
+        assert!(deleted.add([1..=1]).is_err());
+    }
+
+    #[test]
+    fn pages_cover_the_mailbox_and_no_more() {
+        let pages: Vec<String> = pages(7, 3)
+            .map(|page| page.pieces().map(String::from_utf8_lossy).collect())
+            .collect();
+        let of = |messages: &str| format!("FETCH {messages} (UID RFC822.SIZE FLAGS)");
+        assert_eq!(pages, [of("1:3"), of("4:6"), of("7:7")]);
     }
 }

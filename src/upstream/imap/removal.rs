@@ -7,7 +7,7 @@ use super::command::Command;
 use super::connection::Event;
 use super::mailbox::{self, Removal};
 use super::session::ImapSession;
-use super::status::Kind;
+use super::status::{Kind, Status};
 use super::uid_set::UidSet;
 use crate::upstream::UpstreamError;
 
@@ -17,6 +17,7 @@ impl ImapSession {
     /// gone.
     pub(super) async fn remove(&mut self, uids: Vec<u32>) -> Result<Vec<u32>, UpstreamError> {
         let mut progress = Progress {
+            asked: uids.clone(),
             left: uids,
             copied: HashSet::new(),
             verified: false,
@@ -38,7 +39,7 @@ impl ImapSession {
                 Err(error) => Err(error),
             };
         }
-        self.settle(&progress.left).await;
+        self.settle(&progress).await;
         match result {
             Err(error) if !progress.verified => Err(error),
             _ => Ok(progress.left),
@@ -49,7 +50,8 @@ impl ImapSession {
     async fn attempt(&mut self, progress: &mut Progress) -> Result<Answer, UpstreamError> {
         self.same_mailbox().await?;
         let mut answer = Answer::Accepted;
-        for set in UidSet::cut(&progress.left) {
+        let most = self.capabilities.message_limit();
+        for set in UidSet::cut(&progress.left, most) {
             answer = self.remove_set(&set, progress).await?;
             if answer == Answer::Refused {
                 break;
@@ -85,11 +87,19 @@ impl ImapSession {
             Removal::Move(trash) => self.obey(to_mailbox("UID MOVE", set, &trash)?).await,
             Removal::CopyThenExpunge(trash) => {
                 // A copy that was confirmed is not made twice.
-                if !progress.copied.contains(&set.to_string()) {
-                    if self.obey(to_mailbox("UID COPY", set, &trash)?).await? == Answer::Refused {
+                let missing: Vec<u32> = progress
+                    .left
+                    .iter()
+                    .copied()
+                    .filter(|uid| set.contains(*uid) && !progress.copied.contains(uid))
+                    .collect();
+                for part in UidSet::cut(&missing, None) {
+                    let copy = to_mailbox("UID COPY", &part, &trash)?;
+                    if self.obey(copy).await? == Answer::Refused {
                         return Ok(Answer::Refused);
                     }
-                    progress.copied.insert(set.to_string());
+                    let copied = missing.iter().filter(|uid| part.contains(**uid));
+                    progress.copied.extend(copied);
                 }
                 self.expunge(set, progress).await
             }
@@ -104,9 +114,14 @@ impl ImapSession {
         set: &UidSet,
         progress: &Progress,
     ) -> Result<Answer, UpstreamError> {
-        let marked = progress.left.iter().copied().collect();
+        let marked: Vec<u32> = progress
+            .left
+            .iter()
+            .copied()
+            .filter(|uid| set.contains(*uid))
+            .collect();
         self.shared
-            .set_unfinished(self.account(), self.mailbox.uid_validity, marked);
+            .add_unfinished(self.account(), self.mailbox.uid_validity, &marked);
         let store = Command::new("UID STORE")
             .set(set)
             .word("+FLAGS.SILENT (\\Deleted)");
@@ -121,10 +136,11 @@ impl ImapSession {
     async fn obey(&mut self, command: Command) -> Result<Answer, UpstreamError> {
         let connection = self.ready().await?;
         let status = connection.run(command, |_| Ok(())).await?;
-        if status.kind == Kind::Ok {
+        if is_whole(&status) {
             return Ok(Answer::Accepted);
         }
         let reason = status.refusal("update");
+        self.heed(&reason);
         tracing::warn!(upstream = %self.config.name, %reason, "the upstream refused a removal");
         Ok(Answer::Refused)
     }
@@ -132,7 +148,8 @@ impl ImapSession {
     /// Asks which of the messages are still there.
     async fn look(&mut self, progress: &mut Progress) -> Result<(), UpstreamError> {
         let mut there = HashSet::new();
-        for set in UidSet::cut(&progress.left) {
+        let most = self.capabilities.message_limit();
+        for set in UidSet::cut(&progress.left, most) {
             let connection = self.ready().await?;
             let hear = |event| {
                 if let Event::Row(row) = event
@@ -144,7 +161,7 @@ impl ImapSession {
             };
             let command = Command::new("UID FETCH").set(&set).word("(UID)");
             let status = connection.run(command, hear).await?;
-            if status.kind != Kind::Ok && !self.is_empty().await? {
+            if !is_whole(&status) && !self.is_empty().await? {
                 return Err(UpstreamError::temporary("the update cannot be verified"));
             }
         }
@@ -171,24 +188,30 @@ impl ImapSession {
     /// The client will be told that these are still there: they must not stay
     /// marked, where any client's EXPUNGE would take them. Where the upstream
     /// cannot be reached they are remembered, and shown at the next login.
-    async fn settle(&mut self, left: &[u32]) {
-        let uid_validity = self.mailbox.uid_validity;
-        if left.is_empty() {
-            self.shared
-                .set_unfinished(self.account(), uid_validity, HashSet::new());
-            return;
-        }
-        if self
+    async fn settle(&mut self, progress: &Progress) {
+        let (account, uid_validity) = (self.account(), self.mailbox.uid_validity);
+        let is_left = |uid: &u32| progress.left.binary_search(uid).is_ok();
+        let gone: Vec<u32> = progress
+            .asked
+            .iter()
+            .copied()
+            .filter(|uid| !is_left(uid))
+            .collect();
+        self.shared.settle_unfinished(account, &gone);
+        let mut marked: Vec<u32> = self
             .shared
-            .unfinished(self.account(), uid_validity)
-            .is_empty()
-        {
+            .unfinished(account, uid_validity)
+            .into_iter()
+            .filter(is_left)
+            .collect();
+        marked.sort_unstable();
+        if marked.is_empty() {
             return;
         }
-        if !self.is_usable() || self.unmark(left).await.is_err() {
+        if !self.is_usable() || self.unmark(&marked).await.is_err() {
             tracing::warn!(
                 upstream = %self.config.name,
-                messages = left.len(),
+                messages = marked.len(),
                 "messages stay marked \\Deleted after an update that failed"
             );
         }
@@ -196,7 +219,8 @@ impl ImapSession {
 
     /// Takes `\Deleted` from messages that an update of ours had marked.
     pub(super) async fn unmark(&mut self, uids: &[u32]) -> Result<(), UpstreamError> {
-        for set in UidSet::cut(uids) {
+        let most = self.capabilities.message_limit();
+        for set in UidSet::cut(uids, most) {
             let connection = self.ready().await?;
             let command = Command::new("UID STORE")
                 .set(&set)
@@ -206,18 +230,19 @@ impl ImapSession {
                 .await?
                 .ok_or_error("unmarking")?;
         }
-        self.shared
-            .set_unfinished(self.account(), self.mailbox.uid_validity, HashSet::new());
+        self.shared.settle_unfinished(self.account(), uids);
         Ok(())
     }
 }
 
 /// How far an update has come.
 struct Progress {
-    /// Not known to be gone.
+    /// What the update is about, ascending.
+    asked: Vec<u32>,
+    /// Of these, not known to be gone.
     left: Vec<u32>,
-    /// Sets whose copy was confirmed.
-    copied: HashSet<String>,
+    /// Copies that were confirmed.
+    copied: HashSet<u32>,
     /// `left` is what was found in the mailbox, not only what was asked for.
     verified: bool,
 }
@@ -227,6 +252,12 @@ struct Progress {
 enum Answer {
     Accepted,
     Refused,
+}
+
+/// OK to a part of the messages (RFC 9738) is no OK: a verification would take
+/// the rest for gone.
+fn is_whole(status: &Status) -> bool {
+    status.kind == Kind::Ok && !status.is_coded("MESSAGELIMIT")
 }
 
 fn to_mailbox(

@@ -27,8 +27,9 @@ const SLACK: u64 = 64 * 1024;
 /// A retrieval that is given up is read to its end if no more than this is
 /// due; more costs more than a new connection.
 const CHEAP: u64 = 256 * 1024;
-/// Bodies have no deadline as long as they move; silence is bounded elsewhere.
-const WHOLE_BODY: Duration = Duration::from_secs(24 * 3600);
+/// Octets a second that a body must bring, on average and beyond the time that
+/// any command has. Only the time spent waiting for the upstream counts.
+const SLOWEST: u64 = 500;
 
 /// What to fetch of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,10 @@ pub(super) struct Retrieval {
     ended: bool,
     /// The answer was for this message.
     matched: bool,
+    /// Time spent waiting for the current answer.
+    waited: Duration,
+    /// Octets of the current answer that have come.
+    received: u64,
     /// Read ahead while the retrieval began.
     first: Option<Bytes>,
     state: State,
@@ -87,6 +92,8 @@ impl Retrieval {
             skip: 0,
             ended: false,
             matched: false,
+            waited: Duration::ZERO,
+            received: 0,
             first: None,
             state: State::Running,
         }
@@ -97,10 +104,7 @@ impl Retrieval {
     /// client was told anything.
     pub async fn begin(mut self, session: &mut ImapSession) -> Result<Self, UpstreamError> {
         let connection = session.ready().await?;
-        self.send(connection)
-            .await
-            .inspect_err(|_| session.mid_retrieval = true)?;
-        session.mid_retrieval = true;
+        self.send(connection).await?;
         self.first = self.advance(session).await?;
         Ok(self)
     }
@@ -119,6 +123,8 @@ impl Retrieval {
         self.skip = 0;
         self.ended = false;
         self.matched = false;
+        self.waited = Duration::ZERO;
+        self.received = 0;
         self.tag = Some(connection.send(command).await?);
         Ok(())
     }
@@ -128,12 +134,16 @@ impl Retrieval {
         if self.state == State::Complete {
             return Ok(None);
         }
-        let deadline = Instant::now() + WHOLE_BODY;
         loop {
             let Some(connection) = session.connection.as_mut() else {
                 return Err(UpstreamError::temporary("the connection is lost"));
             };
+            let began = Instant::now();
+            let earned = Duration::from_secs(self.received / SLOWEST);
+            let deadline = (connection.deadline() + earned).checked_sub(self.waited);
+            let deadline = deadline.unwrap_or(began);
             let event = connection.event(deadline).await?;
+            self.waited += began.elapsed();
             if uid_validity(&event).is_some_and(|other| other != session.mailbox.uid_validity) {
                 return Err(UpstreamError::temporary(
                     "UIDVALIDITY changed during the session",
@@ -142,6 +152,7 @@ impl Retrieval {
             match event {
                 Event::BodyStart(start) => self.start(start)?,
                 Event::Chunk(mut octets) => {
+                    self.received += octets.len() as u64;
                     self.left = self.left.saturating_sub(octets.len() as u64);
                     let skipped = self.skip.min(octets.len() as u64);
                     self.skip -= skipped;
@@ -158,9 +169,11 @@ impl Retrieval {
                     self.matched = true;
                 }
                 Event::Done(tag, status) if Some(tag) == self.tag => {
-                    session.mid_retrieval = false;
                     if status.kind != Kind::Ok {
-                        status.ok_or_error("FETCH")?;
+                        return Err(match status.is_coded("EXPUNGEISSUED") {
+                            true => UpstreamError::Gone,
+                            false => status.refusal("FETCH"),
+                        });
                     }
                     if !self.matched || !self.ended {
                         return Err(UpstreamError::Gone);
@@ -170,7 +183,6 @@ impl Retrieval {
                         return Ok(None);
                     };
                     self.plan = next;
-                    session.mid_retrieval = true;
                     self.send(connection).await?;
                 }
                 _ => {}

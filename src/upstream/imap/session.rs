@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::Shared;
 use super::config::Config;
 use super::connection::Connection;
-use super::login::{Capabilities, Greeted, send_identity};
+use super::login::{Capabilities, Greeted, are_sendable};
 use super::mailbox::{self, Removal};
 use super::retrieval::{ImapBody, Retrieval};
+use super::shared::Shared;
 use crate::maildrop::{Maildrop, MaildropBuilder, MessageIndex, Outcome, Portion, Update};
 use crate::sasl::Credentials;
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
@@ -30,9 +30,6 @@ pub(super) struct ImapSession {
     pub(super) connection: Option<Connection>,
     pub(super) capabilities: Capabilities,
     pub(super) mailbox: Mailbox,
-    /// A retrieval was begun and not finished: what the connection says next
-    /// belongs to it.
-    pub(super) mid_retrieval: bool,
 }
 
 /// What a session knows of its mailbox, by message index.
@@ -53,6 +50,9 @@ impl ImapSession {
         credentials: Credentials,
         client: IpAddr,
     ) -> Result<Self, UpstreamError> {
+        if !are_sendable(&credentials) {
+            return Err(UpstreamError::Authentication);
+        }
         let (connection, capabilities) = connect(&config, &shared, &credentials, client).await?;
         Ok(Self {
             config,
@@ -67,7 +67,6 @@ impl ImapSession {
                 octets: Vec::new(),
                 removal: Removal::Never,
             },
-            mid_retrieval: false,
         })
     }
 
@@ -77,11 +76,11 @@ impl ImapSession {
     }
 
     /// A connection that is ready for a command: the present one, or a new one
-    /// on which the same mailbox is open again.
+    /// on which the same mailbox is open again. A command that was begun and not
+    /// finished leaves a connection that is not.
     pub(super) async fn ready(&mut self) -> Result<&mut Connection, UpstreamError> {
-        let rested = !std::mem::take(&mut self.mid_retrieval);
         let connection = match self.connection.take() {
-            Some(connection) if rested && connection.is_usable() => connection,
+            Some(connection) if connection.is_usable() => connection,
             _ => self.reopen().await?,
         };
         Ok(self.connection.insert(connection))
@@ -106,6 +105,12 @@ impl ImapSession {
         Ok(connection)
     }
 
+    /// Keeps in mind, for all sessions of this account, how long the upstream
+    /// asked to be left alone.
+    pub(super) fn heed(&self, error: &UpstreamError) {
+        heed(&self.shared, self.account(), error);
+    }
+
     /// The UID of a message of the maildrop.
     pub(super) fn uid(&self, message: MessageIndex) -> Result<u32, UpstreamError> {
         self.mailbox
@@ -122,15 +127,27 @@ async fn connect(
     credentials: &Credentials,
     client: IpAddr,
 ) -> Result<(Connection, Capabilities), UpstreamError> {
-    let greeted = Greeted::connect(config).await?;
-    shared.learn_mechanisms(&greeted.capabilities);
-    let (mut connection, capabilities) = greeted.login(credentials, config).await?;
-    if let Some(tag) = send_identity(&mut connection, &capabilities, config, client).await? {
-        let deadline = connection.deadline();
-        // Whatever the server makes of it.
-        connection.wait(tag, deadline, |_| Ok(())).await?;
+    let account = credentials.mailbox();
+    shared.may_try(account)?;
+    let connected = async {
+        let mut greeted = Greeted::connect(config).await?;
+        shared.learn_mechanisms(&greeted.capabilities);
+        greeted.identify(config, client).await?;
+        greeted.login(credentials, config).await
+    };
+    connected
+        .await
+        .inspect_err(|error| heed(shared, account, error))
+}
+
+fn heed(shared: &Shared, account: &str, error: &UpstreamError) {
+    if let UpstreamError::Temporary {
+        retry_after: Some(period),
+        ..
+    } = error
+    {
+        shared.hold_off(account, *period);
     }
-    Ok((connection, capabilities))
 }
 
 #[async_trait]
@@ -143,7 +160,8 @@ impl UpstreamSession for ImapSession {
             return Err(UpstreamError::temporary("the connection is lost"));
         };
         let unfinished = |uid_validity| shared.unfinished(&account, uid_validity);
-        let opened = mailbox::open(connection, &self.capabilities, &config, unfinished).await?;
+        let opened = mailbox::open(connection, &self.capabilities, &config, unfinished).await;
+        let opened = opened.inspect_err(|error| self.heed(error))?;
         let uid_validity = opened.selected.uid_validity;
         let mut maildrop = MaildropBuilder::with_capacity(opened.entries.len());
         self.mailbox = Mailbox {
@@ -178,19 +196,22 @@ impl UpstreamSession for ImapSession {
         portion: Portion,
     ) -> Result<Box<dyn Body + Send + '_>, UpstreamError> {
         let uid = self.uid(message)?;
+        self.shared.may_try(self.account())?;
         let listed = self.mailbox.octets.get(message).copied().unwrap_or(0);
-        let retrieval = Retrieval::new(uid, listed, portion);
-        match retrieval.begin(self).await {
-            // A connection that broke while it rested is no failure of this
-            // message: nothing of it was seen yet.
-            Err(_) if self.connection.as_ref().is_some_and(Connection::is_lost) => {
-                self.connection = None;
-                let retrieval = Retrieval::new(uid, listed, portion).begin(self).await?;
-                Ok(Box::new(ImapBody::new(self, retrieval)))
-            }
-            Err(error) => Err(error),
-            Ok(retrieval) => Ok(Box::new(ImapBody::new(self, retrieval))),
+        if portion == Portion::Whole && listed > self.config.limits.literal {
+            return Err(UpstreamError::Misconfigured(
+                "a message that is larger than upstream_limits.literal".into(),
+            ));
         }
+        let mut begun = Retrieval::new(uid, listed, portion).begin(self).await;
+        // A connection that broke while it rested is no failure of this
+        // message: nothing of it was seen yet.
+        if begun.is_err() && self.connection.as_ref().is_some_and(Connection::is_lost) {
+            self.connection = None;
+            begun = Retrieval::new(uid, listed, portion).begin(self).await;
+        }
+        let retrieval = begun.inspect_err(|error| self.heed(error))?;
+        Ok(Box::new(ImapBody::new(self, retrieval)))
     }
 
     fn learn_octets(&mut self, message: MessageIndex, octets: u64) {
@@ -212,7 +233,10 @@ impl UpstreamSession for ImapSession {
             .iter()
             .map(|message| self.uid(*message))
             .collect();
-        let left: HashSet<u32> = self.remove(uids?).await?.into_iter().collect();
+        self.shared.may_try(self.account())?;
+        let left = self.remove(uids?).await;
+        let left = left.inspect_err(|error| self.heed(error))?;
+        let left: HashSet<u32> = left.into_iter().collect();
         let mut outcome = Outcome::default();
         for &message in update.delete() {
             if left.contains(&self.uid(message)?) {
@@ -226,7 +250,6 @@ impl UpstreamSession for ImapSession {
 
     async fn close(&mut self) {
         if let Some(connection) = self.connection.take()
-            && !self.mid_retrieval
             && connection.is_usable()
         {
             connection.logout(LOGOUT).await;

@@ -22,6 +22,8 @@ pub(super) struct Status {
     pub kind: Kind,
     pub code: Option<Code>,
     pub text: String,
+    /// The text holds what was sent in confidence: it is not for quoting.
+    pub withheld: bool,
 }
 
 /// The response codes that popgate acts on.
@@ -52,6 +54,7 @@ impl Status {
             kind,
             code,
             text: text.to_owned(),
+            withheld: false,
         }
     }
 
@@ -64,21 +67,29 @@ impl Status {
     pub fn ok_or_error(self, what: &'static str) -> Result<Self, UpstreamError> {
         match self.kind {
             Kind::Ok => Ok(self),
-            Kind::Bad | Kind::PreAuth => {
-                Err(UpstreamError::Protocol(Reason::quoting(what, &self.text)))
-            }
-            Kind::No | Kind::Bye => Err(self.refusal(what)),
+            Kind::No | Kind::Bye | Kind::Bad | Kind::PreAuth => Err(self.refusal(what)),
         }
     }
 
-    /// The error that NO or BYE means. It is never the client's password.
+    fn reason(&self, what: &str) -> Reason {
+        match self.withheld {
+            true => Reason::quoting(what, "(its text holds the credentials)"),
+            false => Reason::quoting(what, &self.text),
+        }
+    }
+
+    /// The error that NO, BAD or BYE means. It is never the client's password.
     pub fn refusal(&self, what: &str) -> UpstreamError {
-        let reason = Reason::quoting(what, &self.text);
+        let reason = self.reason(what);
+        // Exchange says this in a BAD.
         if let Some(retry_after) = self.backoff() {
             return UpstreamError::Temporary {
                 reason,
                 retry_after: Some(retry_after),
             };
+        }
+        if matches!(self.kind, Kind::Bad | Kind::PreAuth) {
+            return UpstreamError::Protocol(reason);
         }
         let name = match &self.code {
             Some(Code::Named(name)) => name.as_str(),
@@ -89,10 +100,7 @@ impl Status {
                 UpstreamError::Misconfigured(reason)
             }
             "LIMIT" | "INUSE" => UpstreamError::InUse(reason),
-            "EXPUNGEISSUED" => UpstreamError::Gone,
-            _ if self.says(&["too many simultaneous", "too many connections"]) => {
-                UpstreamError::InUse(reason)
-            }
+            _ if self.suggests_too_many_connections() => UpstreamError::InUse(reason),
             _ => UpstreamError::temporary(reason),
         }
     }
@@ -101,7 +109,7 @@ impl Status {
     /// suggests that it is anything but the credentials.
     pub fn login_refusal(&self) -> UpstreamError {
         let plain = match &self.code {
-            None => true,
+            None | Some(Code::Capability(_)) => true,
             Some(Code::Named(name)) => {
                 matches!(name.as_str(), "AUTHENTICATIONFAILED" | "EXPIRED" | "ALERT")
             }
@@ -110,11 +118,16 @@ impl Status {
         let certain = self.is_coded("AUTHENTICATIONFAILED") || self.is_coded("EXPIRED");
         if self.kind == Kind::No && (certain || plain && !self.suggests_outage()) {
             UpstreamError::Authentication
-        } else if self.kind == Kind::Bad {
-            UpstreamError::Protocol(Reason::quoting("login", &self.text))
         } else {
             self.refusal("login")
         }
+    }
+
+    /// Gmail: "Too many simultaneous connections"; Dovecot: "Maximum number of
+    /// connections from user+IP exceeded"; Courier: "Maximum connection limit
+    /// reached".
+    fn suggests_too_many_connections(&self) -> bool {
+        self.says(&["connection"]) && self.says(&["too many", "maximum", "limit"])
     }
 
     /// Servers that report an outage of their own by a NO without a code:
@@ -123,6 +136,7 @@ impl Status {
     /// Courier ("Temporary").
     fn suggests_outage(&self) -> bool {
         self.backoff().is_some()
+            || self.suggests_too_many_connections()
             || self.says(&[
                 "unavailable",
                 "temporar",
@@ -162,7 +176,7 @@ impl Status {
 }
 
 /// Names of capabilities as the server wrote them.
-pub(super) fn capability_names(capabilities: &[Capability<'_>]) -> Vec<String> {
+fn capability_names(capabilities: &[Capability<'_>]) -> Vec<String> {
     let name = |capability: &Capability<'_>| match capability {
         Capability::Imap4rev1 => "IMAP4rev1".to_owned(),
         Capability::Auth(mechanism) => format!("AUTH={mechanism}"),
@@ -218,6 +232,7 @@ mod tests {
             "[AUTHENTICATIONFAILED] Invalid credentials (Failure)",
             "[EXPIRED] change your password",
             "AUTHENTICATE failed.",
+            "[CAPABILITY IMAP4rev2 AUTH=PLAIN] LOGIN failed.",
             "",
         ] {
             let error = no(text).login_refusal();
@@ -237,6 +252,7 @@ mod tests {
             "Login failed: generic failure",
             "[OVERQUOTA] Account exceeded bandwidth limits.",
             "[SOMETHINGNEW] who knows",
+            "[EXPUNGEISSUED] Some messages are gone",
         ] {
             let error = no(text).login_refusal();
             assert!(
@@ -250,19 +266,40 @@ mod tests {
     fn limits_settings_and_throttles_have_their_own_errors() {
         let too_many = no("[ALERT] Too many simultaneous connections. (Failure)");
         assert!(matches!(too_many.login_refusal(), UpstreamError::InUse(_)));
-        assert!(matches!(
-            no("[LIMIT] enough").login_refusal(),
-            UpstreamError::InUse(_)
-        ));
+        for text in [
+            "[LIMIT] enough",
+            "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=10)",
+            "Maximum connection limit reached",
+        ] {
+            let error = no(text).login_refusal();
+            assert!(
+                matches!(error, UpstreamError::InUse(_)),
+                "{text}: {error:?}"
+            );
+        }
         let authorization = no("[AUTHORIZATIONFAILED] not yours");
         assert!(matches!(
             authorization.login_refusal(),
             UpstreamError::Misconfigured(_)
         ));
-        let throttled = no("Request is throttled. Suggested Backoff Time: 1500 milliseconds");
-        let UpstreamError::Temporary { retry_after, .. } = throttled.login_refusal() else {
-            panic!("a throttle is temporary");
-        };
-        assert_eq!(retry_after, Some(Duration::from_millis(1500)));
+        let mut throttled = no("Request is throttled. Suggested Backoff Time: 1500 milliseconds");
+        for kind in [Kind::No, Kind::Bad, Kind::Bye] {
+            throttled.kind = kind;
+            for error in [throttled.login_refusal(), throttled.refusal("FETCH")] {
+                let UpstreamError::Temporary { retry_after, .. } = error else {
+                    panic!("a throttle is temporary: {error:?}");
+                };
+                assert_eq!(retry_after, Some(Duration::from_millis(1500)));
+            }
+        }
+    }
+
+    #[test]
+    fn bad_says_nothing_about_a_password() {
+        let mut bad = no("User is authenticated but not connected.");
+        bad.kind = Kind::Bad;
+        for error in [bad.login_refusal(), bad.refusal("SELECT")] {
+            assert!(matches!(error, UpstreamError::Protocol(_)), "{error:?}");
+        }
     }
 }

@@ -13,8 +13,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
+use super::command::append;
 use super::config::Limits;
 use super::framing::{Data, Framer, Item};
 
@@ -30,7 +31,8 @@ pub(super) struct Tap<S> {
     vetted: Bytes,
     /// The decoder has a whole response and has not yet made anything of it.
     with_decoder: bool,
-    outbound: Vec<u8>,
+    /// May hold a password.
+    outbound: Zeroizing<Vec<u8>>,
 }
 
 impl<S> Tap<S> {
@@ -42,7 +44,7 @@ impl<S> Tap<S> {
             items: VecDeque::new(),
             vetted: Bytes::new(),
             with_decoder: false,
-            outbound: Vec::new(),
+            outbound: Zeroizing::default(),
         }
     }
 
@@ -64,7 +66,7 @@ impl<S> Tap<S> {
 
     /// Queues octets; [`AsyncWrite::poll_flush`] sends them.
     pub fn queue(&mut self, octets: &[u8]) {
-        self.outbound.extend_from_slice(octets);
+        append(&mut self.outbound, octets);
     }
 
     /// Whether octets came that no response has used up: behind the answer to
@@ -169,5 +171,92 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_imap::imap_proto::Response;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    fn decoder(limits: Limits) -> (DuplexStream, async_imap::Client<Tap<DuplexStream>>) {
+        let (server, client) = tokio::io::duplex(64 * 1024);
+        (server, async_imap::Client::new(Tap::new(client, limits)))
+    }
+
+    #[tokio::test]
+    async fn a_response_that_the_decoder_wants_more_of_is_an_error() {
+        let (mut server, mut decoder) = decoder(Limits::default());
+        server
+            .write_all(b"* OK [BADCHARSET ({10}\r\nP1 OK it is done\r\n")
+            .await
+            .unwrap();
+        let error = decoder.read_response().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_was_not_sent_is_not_printed() {
+        let (_server, mut decoder) = decoder(Limits::default());
+        decoder.get_mut().queue(b"P1 LOGIN alice hunter2\r\n");
+        assert!(!format!("{:?}", decoder.get_ref()).contains("hunter2"));
+    }
+
+    /// What the framer makes of a server's line, as the decoder sees it.
+    fn vetted(line: &[u8]) -> Option<Bytes> {
+        let mut items = VecDeque::new();
+        let mut inbound = BytesMut::from([line, b"\r\n"].concat().as_slice());
+        let mut framer = Framer::new(Limits::default());
+        framer.advance(&mut inbound, &mut items).ok()?;
+        match items.pop_front() {
+            Some(Item::Vetted(response)) => Some(response),
+            _ => None,
+        }
+    }
+
+    /// The decoder may refuse a line or want more; it must not panic, and must
+    /// not stop in the middle: the rest would be taken for a response.
+    fn decode(line: &[u8]) {
+        if let Some(response) = vetted(line)
+            && let Ok((rest, _)) = Response::parse(&response)
+        {
+            assert!(rest.is_empty(), "{response:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_decoder_takes_any_status(
+            start in "(\\* (OK|NO|BAD|BYE|PREAUTH|[0-9]{1,12} EXISTS|[0-9]{1,12} EXPUNGE)|\\+|P1 (OK|NO|BAD)) ?",
+            code in "(\\[(ALERT|BADCHARSET|CAPABILITY|PARSE|PERMANENTFLAGS|UIDVALIDITY|UIDNEXT|UNSEEN|HIGHESTMODSEQ|APPENDUID|COPYUID|METADATA LONGENTRIES|METADATA MAXSIZE)?[ 0-9:,(){}\"\\\\A-Z*=]{0,30}\\]?)?",
+            text in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            decode(&[start.as_bytes(), code.as_bytes(), &text].concat());
+        }
+
+        #[test]
+        fn the_decoder_takes_any_line(line in prop::collection::vec(any::<u8>(), 0..100)) {
+            decode(&line);
+            decode(&[b"* OK ", line.as_slice()].concat());
+            decode(&[b"+ ", line.as_slice()].concat());
+        }
+    }
+
+    #[test]
+    fn the_decoder_takes_nesting_without_end() {
+        for start in [
+            "* OK [",
+            "* OK [BADCHARSET ",
+            "* OK [PERMANENTFLAGS ",
+            "+ ",
+            "P1 NO [",
+        ] {
+            decode(format!("{start}{}", "(".repeat(100_000)).as_bytes());
+        }
     }
 }

@@ -62,17 +62,20 @@ pub(super) async fn tls(
     }
 }
 
-/// A certificate that does not verify is for the operator; anything else may be
-/// an outage.
+/// A certificate that does not verify, or a server that speaks no TLS that is
+/// still allowed, is for the operator; anything else may be an outage.
 fn tls_error(error: &io::Error) -> UpstreamError {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = Reason::quoting("TLS", &error.to_string());
     match inner {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-            UpstreamError::Misconfigured(reason)
-        }
+        Some(
+            rustls::Error::InvalidCertificate(_)
+            | rustls::Error::NoCertificatesPresented
+            | rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion),
+        ) => UpstreamError::Misconfigured(reason),
         _ => UpstreamError::temporary(reason),
     }
 }

@@ -18,20 +18,29 @@ impl UidSet {
         Self(vec![(uid, uid)])
     }
 
-    /// Cuts ascending UIDs into sets that fit into a command line each.
-    pub fn cut(uids: &[u32]) -> Vec<Self> {
+    /// Cuts ascending UIDs into sets that fit into a command line each, and of
+    /// no more than `most` messages where the server has such a limit.
+    pub fn cut(uids: &[u32], most: Option<u32>) -> Vec<Self> {
+        let most = most.unwrap_or(u32::MAX).max(1);
         let mut sets = Vec::new();
         let mut ranges: Vec<(u32, u32)> = Vec::new();
+        let mut count = 0;
         for &uid in uids {
+            if count == most {
+                sets.push(Self(std::mem::take(&mut ranges)));
+                count = 0;
+            }
             match ranges.last_mut() {
                 Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
                 _ => {
                     if ranges.len() >= LONGEST / LONGEST_RANGE {
                         sets.push(Self(std::mem::take(&mut ranges)));
+                        count = 0;
                     }
                     ranges.push((uid, uid));
                 }
             }
+            count += 1;
         }
         if !ranges.is_empty() {
             sets.push(Self(ranges));
@@ -68,7 +77,7 @@ mod tests {
 
     #[test]
     fn neighbours_become_ranges() {
-        let sets = UidSet::cut(&[1, 2, 3, 5, 7, 8, u32::MAX]);
+        let sets = UidSet::cut(&[1, 2, 3, 5, 7, 8, u32::MAX], None);
         assert_eq!(sets.len(), 1);
         assert_eq!(sets[0].to_string(), "1:3,5,7:8,4294967295");
         for uid in [1, 2, 3, 5, 7, 8, u32::MAX] {
@@ -82,14 +91,21 @@ mod tests {
     #[test]
     fn long_sets_are_cut_to_fit_a_line() {
         let uids: Vec<u32> = (0..50_000).map(|n| 4_000_000_000 + 2 * n).collect();
-        let sets = UidSet::cut(&uids);
+        let sets = UidSet::cut(&uids, None);
         assert!(sets.iter().all(|set| set.to_string().len() <= LONGEST));
         let held = |uid: &u32| sets.iter().filter(|set| set.contains(*uid)).count() == 1;
         assert!(uids.iter().all(held));
     }
 
     #[test]
+    fn sets_hold_no_more_than_the_server_allows() {
+        let sets = UidSet::cut(&[1, 2, 3, 4, 5, 9, 10], Some(2));
+        let texts: Vec<String> = sets.iter().map(UidSet::to_string).collect();
+        assert_eq!(texts, ["1:2", "3:4", "5,9", "10"]);
+    }
+
+    #[test]
     fn nothing_makes_no_set() {
-        assert!(UidSet::cut(&[]).is_empty());
+        assert!(UidSet::cut(&[], None).is_empty());
     }
 }
