@@ -42,6 +42,9 @@ pub enum Answer {
     Reset(Vec<u8>),
     /// These octets, then silence for as long as the client stays.
     Hang(Vec<u8>),
+    /// These octets over and over, with a pause behind each time, for as long as
+    /// the client stays.
+    Endless(Vec<u8>, Duration),
 }
 
 impl Answer {

@@ -237,6 +237,13 @@ impl<'a> Connection<'a> {
                 self.shared.forget(self.number);
                 return Ok(false);
             }
+            Answer::Endless(octets, pause) => {
+                while !self.shared.stopped.load(Ordering::SeqCst) {
+                    self.send(octets)?;
+                    std::thread::sleep(*pause);
+                }
+                return Ok(false);
+            }
             Answer::Hang(octets) => {
                 self.send(octets)?;
                 let mut ignored = [0; 4096];
