@@ -1,0 +1,1 @@
+//! What goes over the wire where a server lacks an extension.
