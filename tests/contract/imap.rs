@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::DeletePolicy;
@@ -149,7 +151,12 @@ impl Imap {
 
     /// A session past the recorder.
     fn client(&self) -> ImapClient {
-        let password = self.password.lock().unwrap().replace('"', "\\\"");
+        let password = self
+            .password
+            .lock()
+            .unwrap()
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"");
         let port = self.server.get().imap_port();
         ImapClient::login(port, USER, &format!("\"{password}\""))
     }
@@ -176,30 +183,17 @@ impl Server {
 
 impl Subject for Imap {
     fn upstream(&self, delete: DeletePolicy) -> Arc<dyn Upstream> {
-        fn given<T>(value: T) -> Option<Given<T>> {
-            let origin = Origin::Missing("test");
-            Some(Given { value, origin })
-        }
         let scheme = match self.protection {
             Protection::Tls => "imaps",
             Protection::StartTls => "imap+starttls",
             Protection::None => "imap+plain",
         };
-        let overrides = Overrides {
-            upstream: given(format!("{scheme}://localhost:{}", self.recorder.port())),
-            ca_file: match self.protection {
-                Protection::None => None,
-                _ => given(self.server.get().ca_file()),
-            },
-            delete: match delete {
-                DeletePolicy::TrashIfThere => None,
-                named => given(named.to_string()),
-            },
-            ..Overrides::default()
+        let url = format!("{scheme}://localhost:{}", self.recorder.port());
+        let ca_file = match self.protection {
+            Protection::None => None,
+            Protection::Tls | Protection::StartTls => Some(self.server.get().ca_file()),
         };
-        let config = config::load(overrides, Purpose::Check).unwrap();
-        assert_eq!(config.upstream.delete, delete);
-        Arc::new(ImapUpstream::new(config.upstream))
+        upstream(&url, ca_file, delete)
     }
 
     fn account(&self) -> (String, String) {
@@ -210,12 +204,13 @@ impl Subject for Imap {
         let path = self.server.get().path();
         match &self.server {
             Server::Dovecot(_) => {
-                // Read again whenever it has changed.
                 let users = fs::read_to_string(path.join("users")).unwrap();
                 let others = users.lines().filter(|line| !line.starts_with(USER));
                 let mut users: Vec<String> = others.map(str::to_owned).collect();
                 users.push(format!("{USER}:{{PLAIN}}{password}\n"));
                 fs::write(path.join("users"), users.join("\n")).unwrap();
+                // Dovecot looks once a second whether the file has changed.
+                std::thread::sleep(Duration::from_millis(1100));
             }
             Server::Cyrus(_) => set_sasl_password(&path.join("sasldb2"), password),
             Server::Courier(_) => return Changed::Cannot,
@@ -288,6 +283,10 @@ impl Subject for Imap {
         self.trash.is_some()
     }
 
+    fn takes_nul(&self) -> bool {
+        !matches!(self.server, Server::Cyrus(_))
+    }
+
     fn keeps_what_was_removed(&self) -> bool {
         !matches!(self.server, Server::Dovecot(_))
     }
@@ -297,8 +296,28 @@ impl Subject for Imap {
     }
 }
 
+/// The upstream that a configuration would make.
+pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Arc<dyn Upstream> {
+    fn given<T>(value: T) -> Given<T> {
+        let origin = Origin::Missing("test");
+        Given { value, origin }
+    }
+    let overrides = Overrides {
+        upstream: Some(given(url.to_owned())),
+        ca_file: ca_file.map(given),
+        delete: match delete {
+            DeletePolicy::TrashIfThere => None,
+            named => Some(given(named.to_string())),
+        },
+        ..Overrides::default()
+    };
+    let config = config::load(overrides, Purpose::Check).unwrap();
+    assert_eq!(config.upstream.delete, delete);
+    Arc::new(ImapUpstream::new(config.upstream))
+}
+
 /// Cyrus's own tool, run as `scripts/start-cyrus` runs it.
-fn set_sasl_password(database: &std::path::Path, password: &str) {
+fn set_sasl_password(database: &Path, password: &str) {
     let run = r#". "$0"
         find_root
         SASL_PATH=$SASL_PLUGINS unpacked usr/sbin/saslpasswd2 -p -f "$1" -u localhost "$2""#;

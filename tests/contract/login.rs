@@ -32,12 +32,9 @@ async fn a_wrong_password_is_authentication_and_only_that(subject: &dyn Subject)
     let upstream = subject.upstream(DeletePolicy::Refuse);
     let (user, password) = subject.account();
     for wrong in [
-        "wrong".to_owned(),
         format!("{password} "),
-        format!("{password}x"),
         password.to_uppercase(),
-        "\"; DROP".to_owned(),
-        "gr\u{fc}n".to_owned(),
+        "gr\u{fc}n \\\"{3+}".to_owned(),
         "x".repeat(600),
     ] {
         let credentials = Credentials::password(&user, &wrong).unwrap();
@@ -51,7 +48,7 @@ async fn a_wrong_password_is_authentication_and_only_that(subject: &dyn Subject)
 
 async fn an_unknown_user_is_authentication(subject: &dyn Subject) {
     let upstream = subject.upstream(DeletePolicy::Refuse);
-    for unknown in ["nobody", "no body", "no\"body", "ni\u{e9}mand"] {
+    for unknown in ["nobody", "no \"body\""] {
         let credentials = Credentials::password(unknown, "pw-nobody").unwrap();
         let refused = upstream.login(credentials, CLIENT).await.err();
         assert!(
@@ -73,11 +70,9 @@ async fn a_refusal_leaves_nothing_behind(subject: &dyn Subject) {
 }
 
 async fn a_password_may_hold_anything(subject: &dyn Subject) {
-    let long = format!(" {}", "long ".repeat(30));
+    let long = "long ".repeat(30);
     for password in [
-        "two words",
-        "qu\"ote",
-        "percent%d{5+}",
+        "two \"words\" \\ 100%d{5+}",
         "gr\u{fc}n \u{4f60}\u{597d}",
         long.trim(),
     ] {
@@ -89,7 +84,7 @@ async fn a_password_may_hold_anything(subject: &dyn Subject) {
         let error = session.err();
         assert!(error.is_none(), "{password}: {error:?}");
     }
-    subject.change_password("pw-plain-again");
+    subject.change_password("pw-again");
 }
 
 async fn a_changed_password_counts_at_once(subject: &dyn Subject) {

@@ -46,6 +46,9 @@ async fn every_message_comes_octet_by_octet(subject: &dyn Subject) {
         message.extend_from_slice(b"\r\n");
         sent.push(message);
     }
+    if subject.takes_nul() {
+        sent.push(b"Subject: NUL\r\n\r\nbefore\0after\r\n\0\r\n".to_vec());
+    }
     subject.deliver(&sent);
     let held = subject.inbox();
     assert_eq!(held.len(), sent.len());

@@ -49,6 +49,9 @@ pub trait Subject: Sync {
     /// Whether a message under `TrashIfThere` comes to lie in the Trash.
     fn has_trash(&self) -> bool;
 
+    /// Whether a message with NUL can be delivered; the service may change it.
+    fn takes_nul(&self) -> bool;
+
     /// Whether a session may go on reading a message that another client has
     /// removed, for as long as it was not told of that (RFC 2180 §4.1).
     fn keeps_what_was_removed(&self) -> bool;

@@ -30,17 +30,20 @@ fn top(message: &[u8], lines: u64) -> &[u8] {
 }
 
 /// What came is the beginning of the message, at least as far as was asked.
-/// Where a message has no blank line behind its header, one may be added.
 #[track_caller]
 fn assert_top(found: &[u8], message: &[u8], lines: u64) {
-    let asked = top(message, lines);
-    assert!(found.starts_with(asked), "less than {lines} lines");
-    let without_end = !message.windows(4).any(|octets| octets == b"\r\n\r\n");
-    let added = without_end && found.strip_prefix(message) == Some(b"\r\n");
+    if !message.windows(4).any(|octets| octets == b"\r\n\r\n") {
+        // No blank line behind the header: some add one, Courier 5.0 leaves
+        // half of the last line end out where it is asked for the header.
+        let trimmed = |octets: &[u8]| String::from_utf8_lossy(octets).trim_end().to_owned();
+        assert_eq!(trimmed(found), trimmed(message));
+        return;
+    }
     assert!(
-        message.starts_with(found) || added,
-        "not the message's beginning"
+        found.starts_with(top(message, lines)),
+        "less than {lines} lines"
     );
+    assert!(message.starts_with(found), "not the message's beginning");
 }
 
 async fn a_top_is_the_beginning_and_never_less_than_asked(subject: &dyn Subject) {
