@@ -13,7 +13,7 @@ use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap as ImapUpstream;
 
 use crate::recorder::Recorder;
-use crate::subject::{Change, Changed, Held, Other, Subject, plain};
+use crate::subject::{Change, Changed, Held, Other, PLAIN, Subject, plain};
 use crate::support::servers::{Courier, Cyrus, Dovecot, MailServer, scripts};
 use crate::support::{ImapClient, Stored};
 
@@ -232,6 +232,13 @@ impl Subject for Imap {
         let mut client = self.client();
         for message in messages {
             client.append("INBOX", message);
+        }
+    }
+
+    fn fill(&self, count: usize) {
+        match &self.server {
+            Server::Dovecot(dovecot) => dovecot.fill(USER, count, PLAIN),
+            Server::Courier(_) | Server::Cyrus(_) => self.deliver(&plain(1..=count)),
         }
     }
 

@@ -28,6 +28,11 @@ pub trait Subject: Sync {
     /// Delivers messages to the inbox, one after the other.
     fn deliver(&self, messages: &[Vec<u8>]);
 
+    /// Delivers [`plain`] messages from 1 on to an empty inbox, the fastest way.
+    fn fill(&self, count: usize) {
+        self.deliver(&plain(1..=count));
+    }
+
     /// All that is in the inbox, in the order of arrival. Changes nothing.
     fn inbox(&self) -> Vec<Held>;
 
@@ -228,10 +233,13 @@ pub fn assert_holds(held: &[Held], messages: &[impl AsRef<[u8]>]) {
     }
 }
 
+/// Octets of a [`plain`] message, about.
+pub const PLAIN: usize = 600;
+
 /// Short messages, each unlike any other.
 pub fn plain(numbers: std::ops::RangeInclusive<usize>) -> Vec<Vec<u8>> {
     numbers
-        .map(|number| crate::support::messages::plain(number, 600))
+        .map(|number| crate::support::messages::plain(number, PLAIN))
         .collect()
 }
 

@@ -217,8 +217,9 @@ async fn long_sets_leave_whole(subject: &dyn Subject) {
     let Some(policy) = writing(subject).pop() else {
         return;
     };
-    subject.deliver(&plain(1..=3000));
+    subject.fill(3000);
     let before = subject.inbox();
+    assert_holds(&before[2999..], &plain(3000..=3000));
     let (mut session, maildrop) = open(subject, policy).await;
     assert_eq!(maildrop.len(), 3000);
     let every_other: Vec<usize> = (0..3000).step_by(2).collect();
