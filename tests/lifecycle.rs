@@ -235,6 +235,16 @@ fn the_maildrop_is_free_when_quit_is_answered() {
 }
 
 #[test]
+fn a_client_that_hangs_up_may_come_back_at_once() {
+    let imap = ScriptedImap::with_messages(&[b"\r\na\r\n"]);
+    let gateway = in_front_of(&imap);
+    for _ in 0..50 {
+        let mut client = gateway.pop3();
+        client.login("alice", "pw-alice");
+    }
+}
+
+#[test]
 fn a_new_session_takes_the_maildrop_over_where_that_is_configured() {
     let large = plain(1, 20_000_000);
     let imap = ScriptedImap::builder().messages(&[large]).start();

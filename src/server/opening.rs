@@ -150,7 +150,7 @@ impl Opening {
         let lock = if self.context.config.session_takeover {
             locks.take_over(mailbox).await
         } else {
-            locks.acquire(mailbox)
+            locks.acquire(mailbox).await
         };
         let Some(lock) = lock else {
             // The answer does not wait for the farewell.
