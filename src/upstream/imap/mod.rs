@@ -20,6 +20,8 @@ mod connection;
 mod diagnosis;
 mod fetch;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listing;
 mod login;
 mod mailbox;
