@@ -55,7 +55,7 @@ impl Misdeed {
             Self::Reset => Answer::Reset(b"* OK wait\r\n".to_vec()),
             Self::HalfALine => Answer::Close(format!("{} OK do", command.tag).into_bytes()),
             Self::Silence => Answer::Hang(Vec::new()),
-            Self::FloodOfExists => Answer::SendThenUsual(b"* 2 EXISTS\r\n".repeat(20_000)),
+            Self::FloodOfExists => Answer::SendThenUsual(b"* 2 EXISTS\r\n".repeat(2_000)),
             Self::Chatter => Answer::SendThenUsual(CHATTER.into()),
         }
     }
