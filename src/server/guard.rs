@@ -30,10 +30,7 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Entries in either memory, beyond which old ones make room.
 const MOST: usize = 20_000;
 
-/// The longest that an upstream can ask to be left alone.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(3600);
-
-/// Names credentials, or an account, without holding them: keyed anew in each
+/// Names credentials without holding them: keyed anew in each
 /// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Digest([u8; 32]);
@@ -45,7 +42,6 @@ pub(super) struct Guard {
     most_refusals: usize,
     addresses: Mutex<HashMap<IpAddr, Failures>>,
     asked: Mutex<HashMap<Digest, Asked>>,
-    throttled: Mutex<HashMap<Digest, Instant>>,
 }
 
 #[derive(Debug)]
@@ -127,7 +123,6 @@ impl Guard {
             most_refusals: usize::try_from(most_refusals).unwrap_or(usize::MAX),
             addresses: Mutex::default(),
             asked: Mutex::default(),
-            throttled: Mutex::default(),
         })
     }
 
@@ -146,11 +141,6 @@ impl Guard {
             ]),
             Credentials::Bearer { user, token } => self.sign(&["bearer", user, token.reveal()]),
         }
-    }
-
-    /// The digest of the account that credentials are for.
-    pub fn account(&self, credentials: &Credentials) -> Digest {
-        self.sign(&["account", &credentials.mailbox().to_lowercase()])
     }
 
     fn sign(&self, fields: &[&str]) -> Digest {
@@ -196,31 +186,6 @@ impl Guard {
 
     fn asked(&self) -> MutexGuard<'_, HashMap<Digest, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The upstream asked to be left alone about this account for so long.
-    pub fn throttle(&self, account: Digest, wait: Duration) {
-        let mut throttled = self
-            .throttled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if throttled.len() >= MOST {
-            throttled.retain(|_, until| *until > now);
-            if throttled.len() >= MOST {
-                throttled.clear();
-            }
-        }
-        throttled.insert(account, now + wait.min(LONGEST_THROTTLE));
-    }
-
-    /// Whether the upstream wants to be left alone about this account.
-    pub fn is_throttled(&self, account: &Digest) -> bool {
-        self.throttled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(account)
-            .is_some_and(|until| *until > Instant::now())
     }
 
     /// A login from `address` failed: how long its answer is to wait.
@@ -370,18 +335,6 @@ mod tests {
         };
         futures_util::future::join_all((0..20).map(|n| attempt(n % 2 == 0))).await;
         assert!(guard.asked().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_throttled_account_is_left_alone_for_its_time() {
-        let guard = Guard::new(3).unwrap();
-        let alice = guard.account(&password("Alice", "x"));
-        guard.throttle(alice, Duration::from_secs(5));
-        let same = guard.account(&password("alice", "y"));
-        assert!(guard.is_throttled(&same));
-        assert!(!guard.is_throttled(&guard.account(&password("bob", "x"))));
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(!guard.is_throttled(&alice));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::connection::Context;
-use super::guard::Digest;
 use super::lock::Lock;
 use super::record::shown;
 use super::refusal;
@@ -56,20 +55,7 @@ impl Opening {
         let context = &self.context;
         let guard = &context.guard;
         let user = credentials.user().to_owned();
-        let account = guard.account(&credentials);
         let digest = guard.digest(&credentials);
-        if guard.is_throttled(&account) {
-            info!(
-                user = shown(&user),
-                client = %self.client,
-                "login refused: the upstream asked to be left alone for a while"
-            );
-            self.count(LoginResult::Failed);
-            return Err(Refused {
-                refusal: refusal::refusal(&UpstreamError::temporary("throttled")),
-                delay: Duration::ZERO,
-            });
-        }
         let Some(attempt) = guard.attempt(digest).await else {
             info!(
                 user = shown(&user),
@@ -100,7 +86,6 @@ impl Opening {
                 });
             }
             Err(error) => {
-                self.heed(account, &error);
                 return Err(self.failed(&user, &error));
             }
         };
@@ -121,21 +106,7 @@ impl Opening {
                 let error = UpstreamError::temporary("refused behind the login");
                 Err(self.failed(&user, &error))
             }
-            Err(Denied::Upstream(error)) => {
-                self.heed(account, &error);
-                Err(self.failed(&user, &error))
-            }
-        }
-    }
-
-    /// Leaves the account alone for as long as the upstream asks.
-    fn heed(&self, account: Digest, error: &UpstreamError) {
-        if let UpstreamError::Temporary {
-            retry_after: Some(wait),
-            ..
-        } = error
-        {
-            self.context.guard.throttle(account, *wait);
+            Err(Denied::Upstream(error)) => Err(self.failed(&user, &error)),
         }
     }
 
