@@ -22,6 +22,10 @@ const SMALL: u64 = 16 * 1024;
 const FIRST_PART: u64 = 16 * 1024;
 /// The largest part.
 const LARGEST_PART: u64 = 1024 * 1024;
+/// How Courier begins the text that it makes up for a message which another
+/// client has removed meanwhile. A real message may begin so, too.
+const STAND_IN: &[u8] =
+    b"From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n";
 /// Asked for beyond the listed end, which may be an estimate.
 const SLACK: u64 = 64 * 1024;
 /// A retrieval that is given up is read to its end if no more than this is
@@ -63,6 +67,8 @@ pub(super) struct Retrieval {
     waited: Duration,
     /// Octets of the current answer that have come.
     received: u64,
+    /// The text may be the server's own, in place of a message that is gone.
+    doubtful: bool,
     /// Read ahead while the retrieval began.
     first: Option<Bytes>,
     state: State,
@@ -94,6 +100,7 @@ impl Retrieval {
             matched: false,
             waited: Duration::ZERO,
             received: 0,
+            doubtful: false,
             first: None,
             state: State::Running,
         }
@@ -152,6 +159,7 @@ impl Retrieval {
             match event {
                 Event::BodyStart(start) => self.start(start)?,
                 Event::Chunk(mut octets) => {
+                    self.doubtful |= self.received == 0 && octets.starts_with(STAND_IN);
                     self.received += octets.len() as u64;
                     self.left = self.left.saturating_sub(octets.len() as u64);
                     let skipped = self.skip.min(octets.len() as u64);
@@ -176,6 +184,9 @@ impl Retrieval {
                         });
                     }
                     if !self.matched || !self.ended {
+                        return Err(UpstreamError::Gone);
+                    }
+                    if self.doubtful && !is_there(connection, self.uid).await? {
                         return Err(UpstreamError::Gone);
                     }
                     let Some(next) = self.next_part() else {
@@ -237,6 +248,23 @@ impl Retrieval {
             self.listed,
         ))
     }
+}
+
+/// Whether the message is still in the mailbox, of which the server is first
+/// given leave to say what has changed (RFC 3501 §6.1.2).
+async fn is_there(connection: &mut Connection, uid: u32) -> Result<bool, UpstreamError> {
+    let noop = connection.run(Command::new("NOOP"), |_| Ok(())).await?;
+    noop.ok_or_error("NOOP")?;
+    let mut there = false;
+    let look = Command::new("UID FETCH")
+        .set(&UidSet::one(uid))
+        .word("(UID)");
+    let hear = |event| {
+        there |= matches!(event, Event::Row(row) if row.uid == Some(uid));
+        Ok(())
+    };
+    let looked = connection.run(look, hear).await?;
+    Ok(there || looked.kind != Kind::Ok)
 }
 
 /// A part that begins in front of the listed end wherever it can: one server
