@@ -90,6 +90,10 @@ contract! {
     dovecot_hiding_conveniences:
         Imap::dovecot_hiding(&["LITERAL+", "SASL-IR", "ESEARCH", "SPECIAL-USE"]);
     courier: Imap::courier();
-    cyrus_cleartext: Imap::cyrus(Protection::None);
-    cyrus_starttls: Imap::cyrus(Protection::StartTls);
+    cyrus: Imap::cyrus(Protection::None);
+}
+
+#[test]
+fn cyrus_starttls_logins() {
+    hold(Imap::cyrus(Protection::StartTls), login::CASES);
 }
