@@ -11,6 +11,8 @@ mod support;
 mod lifecycle;
 #[path = "faults/outage.rs"]
 mod outage;
+#[path = "faults/refusals.rs"]
+mod refusals;
 #[path = "faults/retrieval.rs"]
 mod retrieval;
 #[path = "faults/rig.rs"]
