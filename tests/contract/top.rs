@@ -105,7 +105,7 @@ async fn a_header_can_be_large(subject: &dyn Subject) {
 async fn a_body_can_be_one_long_line(subject: &dyn Subject) {
     let body = "z".repeat(400_000);
     let message = format!("Subject: long\r\n\r\n{body}\r\nnext\r\n").into_bytes();
-    subject.deliver(&[message.clone()]);
+    subject.deliver(std::slice::from_ref(&message));
     let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
     for lines in [0, 1, 2] {
         let portion = Portion::Top { lines };

@@ -166,7 +166,8 @@ fn a_client_that_goes_away_deletes_nothing() {
     let large = messages::plain(3, 4_000_000);
     rig.deliver("alice", &[plain(2), vec![large]].concat());
     let before = rig.inbox("alice");
-    let states: &[(&str, fn(&mut Pop3))] = &[
+    type Reach = fn(&mut Pop3);
+    let states: &[(&str, Reach)] = &[
         ("greeted", |_| {}),
         ("USER", |client| {
             client.expect_ok("USER alice");

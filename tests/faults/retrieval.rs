@@ -133,7 +133,7 @@ fn a_large_message_is_whole_or_cut_short_under_tls() {
 fn a_top_is_as_long_as_asked_or_an_error() {
     let Some(rig) = Rig::start(&[]) else { return };
     let message = marked(100_000);
-    rig.deliver("alice", &[message.clone()]);
+    rig.deliver("alice", std::slice::from_ref(&message));
     let mut client = rig.login("alice");
     client.expect_ok("TOP 1 3000");
     let right = client.multiline();
