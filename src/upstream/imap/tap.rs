@@ -59,9 +59,14 @@ impl<S> Tap<S> {
         }
     }
 
-    /// The decoder made a response of what it was shown.
+    /// The decoder made a response of what it was shown. Often it is the last
+    /// one for a while: a resting connection keeps no buffers.
     pub fn decoded(&mut self) {
         self.with_decoder = false;
+        if self.inbound.is_empty() && self.items.is_empty() {
+            self.inbound = BytesMut::new();
+            self.items = VecDeque::new();
+        }
     }
 
     /// Queues octets; [`AsyncWrite::poll_flush`] sends them.
