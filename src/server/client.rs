@@ -48,8 +48,16 @@ pub(super) struct Client {
     stream: Option<Stream>,
     pub lines: LineBuffer,
     out: Vec<u8>,
+    /// How often `out` was written.
+    flushes: u64,
     ended: bool,
     slowest: u64,
+}
+
+/// A place in what is to be sent.
+pub(super) struct Mark {
+    flushes: u64,
+    octets: usize,
 }
 
 /// Why a client can no longer be talked to.
@@ -68,6 +76,7 @@ impl Client {
             stream: Some(stream),
             lines: LineBuffer::new(),
             out: Vec::new(),
+            flushes: 0,
             ended: false,
             slowest: slowest.max(1),
         }
@@ -76,6 +85,23 @@ impl Client {
     /// Where answers are gathered.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// Where the next answer begins, to be taken back if it comes to nothing.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            flushes: self.flushes,
+            octets: self.out.len(),
+        }
+    }
+
+    /// Takes back what was gathered since `mark`, if none of it was written.
+    pub fn take_back(&mut self, mark: &Mark) -> bool {
+        let possible = self.flushes == mark.flushes;
+        if possible {
+            self.out.truncate(mark.octets);
+        }
+        possible
     }
 
     /// Writes what was gathered, if that is enough to be worth a write.
@@ -93,6 +119,7 @@ impl Client {
         if self.out.is_empty() {
             return Ok(());
         }
+        self.flushes += 1;
         let stream = self.stream.as_mut().ok_or(Gone::Disconnected)?;
         let patience = GRACE + Duration::from_secs(self.out.len() as u64 / self.slowest);
         let write = async {

@@ -82,6 +82,7 @@ pub(super) async fn deliver(
         Portion::Whole => format!("{octets} octets"),
         Portion::Top { .. } => "top of message follows".to_owned(),
     };
+    let mark = client.mark();
     Response::ok(text).write_to(client.out());
     let nul = if context.config.replace_nul {
         NulPolicy::Replace
@@ -95,7 +96,13 @@ pub(super) async fn deliver(
     }
     drop((held, permit));
     if !whole {
-        pass_on(&mut source, &mut stuffer, client).await?;
+        pass_on(&mut source, &mut stuffer, client)
+            .await
+            .map_err(|failure| match failure {
+                // Nothing of it has left: it can still be said.
+                Failure::Midway(error) if client.take_back(&mark) => Failure::BeforeReply(error),
+                other => other,
+            })?;
     }
     let octets = stuffer.finish(client.out());
     Ok(Delivered { octets })

@@ -208,7 +208,8 @@ impl ImapSession {
         if marked.is_empty() {
             return;
         }
-        if !self.is_usable() || self.unmark(&marked).await.is_err() {
+        // On a new connection, if need be.
+        if self.unmark(&marked).await.is_err() {
             tracing::warn!(
                 upstream = %self.config.name,
                 messages = marked.len(),
