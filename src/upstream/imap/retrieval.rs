@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::command::Command;
@@ -31,6 +31,9 @@ const SLACK: u64 = 64 * 1024;
 /// A retrieval that is given up is read to its end if no more than this is
 /// due; more costs more than a new connection.
 const CHEAP: u64 = 256 * 1024;
+/// An answer to TOP of up to this many octets is given out when it is whole and
+/// confirmed: the caller may have enough of it before that shows.
+const HELD: u64 = 64 * 1024;
 /// Octets a second that a body must bring, on average and beyond the time that
 /// any command has. Only the time spent waiting for the upstream counts.
 const SLOWEST: u64 = 500;
@@ -51,6 +54,7 @@ enum Plan {
 pub(super) struct Retrieval {
     uid: u32,
     listed: u64,
+    is_top: bool,
     plan: Plan,
     tag: Option<Tag>,
     /// Octets of the current answer, once announced.
@@ -67,8 +71,10 @@ pub(super) struct Retrieval {
     waited: Duration,
     /// Octets of the current answer that have come.
     received: u64,
-    /// The text may be the server's own, in place of a message that is gone.
-    doubtful: bool,
+    /// So far the text is [`STAND_IN`].
+    stands_in: bool,
+    /// The current answer's text, where it is held until it is confirmed.
+    held: Option<BytesMut>,
     /// Read ahead while the retrieval began.
     first: Option<Bytes>,
     state: State,
@@ -77,6 +83,8 @@ pub(super) struct Retrieval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running,
+    /// This part is still to be asked for.
+    Between(Plan),
     Complete,
 }
 
@@ -91,6 +99,7 @@ impl Retrieval {
         Self {
             uid,
             listed,
+            is_top: portion != Portion::Whole,
             plan,
             tag: None,
             announced: None,
@@ -100,7 +109,8 @@ impl Retrieval {
             matched: false,
             waited: Duration::ZERO,
             received: 0,
-            doubtful: false,
+            stands_in: true,
+            held: None,
             first: None,
             state: State::Running,
         }
@@ -132,19 +142,27 @@ impl Retrieval {
         self.matched = false;
         self.waited = Duration::ZERO;
         self.received = 0;
+        self.stands_in = true;
+        self.held = None;
         self.tag = Some(connection.send(command).await?);
         Ok(())
     }
 
     /// The next octets of the message; `None` once all are there and confirmed.
     async fn advance(&mut self, session: &mut ImapSession) -> Result<Option<Bytes>, UpstreamError> {
-        if self.state == State::Complete {
-            return Ok(None);
-        }
         loop {
             let Some(connection) = session.connection.as_mut() else {
                 return Err(UpstreamError::temporary("the connection is lost"));
             };
+            match self.state {
+                State::Running => {}
+                State::Between(next) => {
+                    self.plan = next;
+                    self.send(connection).await?;
+                    self.state = State::Running;
+                }
+                State::Complete => return Ok(None),
+            }
             let began = Instant::now();
             let earned = Duration::from_secs(self.received / SLOWEST);
             let deadline = (connection.deadline() + earned).checked_sub(self.waited);
@@ -159,13 +177,17 @@ impl Retrieval {
             match event {
                 Event::BodyStart(start) => self.start(start)?,
                 Event::Chunk(mut octets) => {
-                    self.doubtful |= self.received == 0 && octets.starts_with(STAND_IN);
+                    let at = usize::try_from(self.received).unwrap_or(usize::MAX);
+                    let expected = STAND_IN.get(at..).unwrap_or_default();
+                    self.stands_in &= octets.iter().zip(expected).all(|(one, other)| one == other);
                     self.received += octets.len() as u64;
                     self.left = self.left.saturating_sub(octets.len() as u64);
                     let skipped = self.skip.min(octets.len() as u64);
                     self.skip -= skipped;
                     let octets = octets.split_off(usize::try_from(skipped).unwrap_or(0));
-                    if !octets.is_empty() {
+                    if let Some(held) = &mut self.held {
+                        held.extend_from_slice(&octets);
+                    } else if !octets.is_empty() {
                         return Ok(Some(octets));
                     }
                 }
@@ -186,15 +208,17 @@ impl Retrieval {
                     if !self.matched || !self.ended {
                         return Err(UpstreamError::Gone);
                     }
-                    if self.doubtful && !is_there(connection, self.uid).await? {
+                    let doubtful = self.stands_in && self.received >= STAND_IN.len() as u64;
+                    if doubtful && !is_there(connection, self.uid).await? {
                         return Err(UpstreamError::Gone);
                     }
-                    let Some(next) = self.next_part() else {
-                        self.state = State::Complete;
-                        return Ok(None);
+                    self.state = match self.next_part() {
+                        Some(next) => State::Between(next),
+                        None => State::Complete,
                     };
-                    self.plan = next;
-                    self.send(connection).await?;
+                    if let Some(held) = self.held.take().filter(|held| !held.is_empty()) {
+                        return Ok(Some(held.freeze()));
+                    }
                 }
                 _ => {}
             }
@@ -231,6 +255,7 @@ impl Retrieval {
         }
         self.announced = Some(start.octets);
         self.left = start.octets;
+        self.held = (self.is_top && start.octets <= HELD).then(BytesMut::new);
         Ok(())
     }
 
@@ -313,6 +338,10 @@ impl Body for ImapBody<'_> {
             return;
         }
         // No further part is asked for.
+        if retrieval.state != State::Running {
+            retrieval.state = State::Complete;
+            return;
+        }
         retrieval.plan = Plan::Whole;
         while let Ok(Some(_)) = retrieval.advance(self.session).await {}
     }
