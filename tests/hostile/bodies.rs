@@ -33,6 +33,8 @@ fn bodies(answer: impl Fn(&Command, &[u8]) -> Answer + Send + Sync + 'static) ->
 type Cut = fn(usize) -> usize;
 /// An answer to a FETCH of this text.
 type Octets = fn(&Command, &[u8]) -> Vec<u8>;
+/// The end of one.
+type End = fn(&Command) -> Answer;
 /// The beginning of one.
 type Start = fn(&Command) -> Vec<u8>;
 
@@ -369,5 +371,93 @@ fn a_body_that_drips_comes_to_an_end() {
         let mut client = front.login();
         let refusal = client.expect_err("RETR 1");
         assert!(is_temporary(&refusal), "{what}: {refusal}");
+    }
+}
+
+#[test]
+fn a_substitute_for_a_message_that_is_gone() {
+    let header = "From: System Administrator <root@localhost>\r\n\
+        Subject: message unavailable\r\n\r\n";
+    let substitute = format!("{header}This message is no longer available on the server.\r\n");
+    let whole = substitute.clone();
+    let server = ScriptedImap::builder()
+        .messages(&[1, 2, 3].map(|n| messages::plain(n, 500)))
+        .world(|world| world.inbox().messages[1].claimed_size = Some(LARGE as u64))
+        .on("UID FETCH", move |command, _| {
+            let (uid, items) = command.arguments.split_once(' ').unwrap();
+            if !["1", "2"].contains(&uid) || !items.contains("BODY") {
+                return Answer::Usual;
+            }
+            let (section, text) = match items.contains("HEADER") {
+                true => ("BODY[HEADER]", header),
+                false => ("BODY[]", whole.as_str()),
+            };
+            let part = if items.contains('<') { "<0>" } else { "" };
+            let length = text.len();
+            let row =
+                format!("* {uid} FETCH (UID {uid} {section}{part} {{{length}}}\r\n{text})\r\n");
+            Answer::Slices((row + &command.ok("done")).into_bytes(), 7)
+        })
+        .start();
+    let front = Front::new(&server, "trash");
+    let mut client = front.login();
+    for uid in [1, 2] {
+        server.world().inbox().remove(uid);
+    }
+    for command in [
+        "RETR 1", "TOP 1 0", "TOP 1 9", "RETR 2", "TOP 2 0", "TOP 2 9",
+    ] {
+        assert_eq!(
+            client.expect_err(command),
+            "the message is no longer there",
+            "{command}"
+        );
+    }
+    assert_eq!(client.retrieve(3), messages::plain(3, 500));
+
+    // Whoever really sent that is read.
+    let server = ScriptedImap::with_messages(&[substitute.as_bytes()]);
+    let front = Front::new(&server, "trash");
+    assert_eq!(front.login().retrieve(1), substitute.as_bytes());
+}
+
+/// The client has all of a TOP before the answer upstream is at its end.
+#[test]
+fn a_top_is_confirmed_before_it_is_given() {
+    let ends: [(&str, End); 4] = [
+        ("another UID", |it| {
+            Answer::send(format!(" UID 3)\r\n{}", it.ok("done")))
+        }),
+        ("no UID", |it| {
+            Answer::send(format!(")\r\n{}", it.ok("done")))
+        }),
+        ("NO", |it| {
+            Answer::send(format!(" UID {})\r\n{}", uid(it), it.no("no")))
+        }),
+        ("the end", |it| {
+            Answer::Close(format!(" UID {})\r\n", uid(it)).into_bytes())
+        }),
+    ];
+    for (what, end) in ends {
+        let server = bodies(move |command, text| {
+            let (section, text) = match command.arguments.contains("HEADER") {
+                true => ("BODY[HEADER]", &b"Subject: x\r\n\r\n"[..]),
+                false => ("BODY[]", text),
+            };
+            let row = format!("* 1 FETCH ({section} {{{}}}\r\n", text.len());
+            let start = [row.as_bytes(), text].concat();
+            match end(command) {
+                Answer::Send(end) => Answer::Send([start, end].concat()),
+                Answer::Close(end) => Answer::Close([start, end].concat()),
+                other => other,
+            }
+        });
+        let front = Front::new(&server, "trash");
+        let mut client = front.login();
+        for command in ["TOP 1 0", "TOP 1 1"] {
+            let refusal = client.expect_err(command);
+            assert!(is_temporary(&refusal), "{what}, {command}: {refusal}");
+        }
+        assert_eq!(client.retrieve(3), messages::plain(3, 500), "{what}");
     }
 }
