@@ -15,6 +15,7 @@ use crate::maildrop::{Maildrop, MessageIndex, Outcome, Portion, Update};
 use crate::sasl::{Credentials, Mechanism};
 
 pub mod imap;
+pub mod jmap;
 
 /// A place where mailboxes are, as configured. Shared by all sessions; holds
 /// no connection and no secret of any account.

@@ -1,0 +1,209 @@
+//! `popgate check`: the way to a JMAP mailbox, step by step, in words for an
+//! operator. It changes nothing upstream.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::api::Api;
+use super::config::Config;
+use super::http::Http;
+use super::session;
+use super::unique_ids::UniqueIds;
+use super::{listing, mailboxes};
+use crate::maildrop::DeletePolicy;
+use crate::sasl::Credentials;
+use crate::upstream::{Finding, UpstreamError};
+
+/// Walks from DNS to the listing of the inbox and tells of each step. Without
+/// credentials it ends behind the connection: JMAP shows nothing to strangers.
+/// Returns whether all is well; behind a bad step there is no further one.
+pub async fn diagnose(
+    config: &Config,
+    credentials: Option<&Credentials>,
+    mut tell: impl FnMut(&'static str, Finding),
+) -> bool {
+    match walk(config, credentials, &mut tell).await {
+        Ok(()) => true,
+        Err((step, finding)) => {
+            tell(step, finding);
+            false
+        }
+    }
+}
+
+async fn walk(
+    config: &Config,
+    credentials: Option<&Credentials>,
+    tell: &mut impl FnMut(&'static str, Finding),
+) -> Result<(), (&'static str, Finding)> {
+    let bad = |step: &'static str, seen: String, advice: &str| {
+        (
+            step,
+            Finding::Bad {
+                seen,
+                advice: advice.to_owned(),
+            },
+        )
+    };
+    let host = config.resource.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = config.resource.port_or_known_default().unwrap_or(443);
+    let found = timeout(config.timeouts.connect, lookup_host((host, port))).await;
+    let Ok(Ok(found)) = found else {
+        let advice = "check the host name in `upstream`, and the name server of this machine";
+        return Err(bad("DNS", format!("{host} is not found"), advice));
+    };
+    let addresses: Vec<String> = found.map(|address| address.ip().to_string()).collect();
+    tell(
+        "DNS",
+        Finding::Good(format!("{host} is {}", addresses.join(", "))),
+    );
+
+    let connect = TcpStream::connect((host, port));
+    let connected = match timeout(config.timeouts.connect, connect).await {
+        Ok(connected) => connected.map_err(|error| error.to_string()),
+        Err(_) => Err("no connection in time".to_owned()),
+    };
+    let stream = connected.map_err(|seen| {
+        let advice = "check the port in `upstream`, that the server runs, and any firewall between";
+        bad("TCP", seen, advice)
+    })?;
+    tell("TCP", Finding::Good(format!("port {port} answers")));
+    tell(
+        "TLS",
+        shake_hands(config, host, stream).await.map_err(|seen| {
+            let advice = tls_advice(&seen);
+            bad("TLS", seen, advice)
+        })?,
+    );
+
+    let Some(credentials) = credentials else {
+        let told = "not tried: name a user to check the login and the mailbox".to_owned();
+        tell("login", Finding::Warning(told));
+        return Ok(());
+    };
+    let explain =
+        |step: &'static str, error: UpstreamError| bad(step, error.to_string(), advice(&error));
+    let http = Http::new(Arc::new(config.clone()), Arc::default(), credentials)
+        .map_err(|error| explain("login", error))?;
+    let resource = session::fetch(&http, config, credentials)
+        .await
+        .map_err(|error| explain("session", error))?;
+    tell(
+        "login",
+        Finding::Good(format!("{} is let in", credentials.user().escape_debug())),
+    );
+    let limits = resource.limits;
+    tell(
+        "session",
+        Finding::Good(format!(
+            "account {:?}; {} objects in a get, {} in a set, {} requests at a time",
+            resource.account,
+            limits.objects_in_get,
+            limits.objects_in_set,
+            limits.concurrent_requests
+        )),
+    );
+    if resource.read_only && config.delete.writes() {
+        let advice = "set delete = \"refuse\", or make the account writable";
+        return Err(bad(
+            "session",
+            "the account is read-only".to_owned(),
+            advice,
+        ));
+    }
+    let api = Api::new(http, resource);
+    let mailboxes = mailboxes::find(&api, config.delete)
+        .await
+        .map_err(|error| explain("mailbox", error))?;
+    let removal = match (config.delete, &mailboxes.trash) {
+        (DeletePolicy::Refuse, _) => "refused (read-only)",
+        (DeletePolicy::Trash | DeletePolicy::TrashIfThere, Some(_)) => "moved to the Trash",
+        _ => "destroyed: gone for good",
+    };
+    tell(
+        "mailbox",
+        Finding::Good(format!("the inbox; deleted messages are {removal}")),
+    );
+
+    let began = Instant::now();
+    let listed = listing::list(&api, &mailboxes.inbox, config.limits.messages)
+        .await
+        .map_err(|error| explain("listing", error))?;
+    let octets: u64 = listed.iter().map(|email| email.size).sum();
+    let mut told = format!(
+        "{} messages, {octets} octets, in {} ms",
+        listed.len(),
+        began.elapsed().as_millis()
+    );
+    let first = listed
+        .get(0)
+        .and_then(|email| UniqueIds::default().next(email.blob_id));
+    if let Some(unique_id) = first {
+        told.push_str(&format!("; the first unique id is {unique_id}"));
+    }
+    tell("listing", Finding::Good(told));
+    Ok(())
+}
+
+/// A handshake for its own sake: nothing is sent over it.
+async fn shake_hands(config: &Config, host: &str, stream: TcpStream) -> Result<Finding, String> {
+    if config.resource.scheme() == "http" {
+        let told = "none: loopback, where nobody else can listen".to_owned();
+        return Ok(Finding::Warning(told));
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+    let connector = TlsConnector::from(Arc::clone(&config.tls));
+    let shaken = timeout(config.timeouts.connect, connector.connect(name, stream)).await;
+    match shaken {
+        Ok(Ok(_)) => Ok(Finding::Good(format!(
+            "the certificate is valid for {host}"
+        ))),
+        Ok(Err(error)) => Err(match error.get_ref() {
+            Some(inner) => format!("{inner:?}").chars().take(160).collect(),
+            None => error.to_string(),
+        }),
+        Err(_) => Err("no handshake in time".to_owned()),
+    }
+}
+
+fn tls_advice(seen: &str) -> &'static str {
+    let says = |words: &str| seen.contains(words);
+    if says("UnknownIssuer") || says("CaUsedAsEndEntity") {
+        "the certificate is not signed by a known authority: set `ca_file` to the authority's certificate"
+    } else if says("NotValidForName") {
+        "the certificate is for other names: use one of them as the host in `upstream`"
+    } else if says("Expired") {
+        "the server's certificate has expired: renew it there (or mend this machine's clock)"
+    } else {
+        "check the port in `upstream`: it must speak TLS (https, usually port 443)"
+    }
+}
+
+fn advice(error: &UpstreamError) -> &'static str {
+    let text = error.to_string();
+    let says = |words: &str| text.contains(words);
+    match error {
+        UpstreamError::Authentication => {
+            "the server does not accept this user and password: try them elsewhere; some providers want an app password or a token"
+        }
+        UpstreamError::Misconfigured(_) if says("TLS") => tls_advice(&text),
+        _ if says("trusted_hosts") => {
+            "if that host is the provider's own, add it to `trusted_hosts`: it will see the credentials"
+        }
+        _ if says("session resource") => {
+            "check the path in `upstream`: it must be the JMAP session resource, often /.well-known/jmap or /jmap/session"
+        }
+        UpstreamError::Misconfigured(_) => {
+            "the account or the `delete` policy (trash, expunge, refuse) has to be changed"
+        }
+        _ => {
+            "the server has trouble of its own, or does not speak JMAP here: try again, and look at its log"
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Emails as they are listed (RFC 8621 §4), many of them in little memory.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use serde::Deserialize;
+
+/// An Email as the server lists it. None of this ever changes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    pub id: Box<str>,
+    pub blob_id: Box<str>,
+    pub size: u64,
+    pub received_at: Box<str>,
+}
+
+/// One Email of [`Emails`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Email<'a> {
+    pub id: &'a str,
+    pub blob_id: &'a str,
+    pub received_at: &'a str,
+    /// Octets of the blob: exact.
+    pub size: u64,
+}
+
+impl Email<'_> {
+    /// Arrival, to the second and beyond it; equal times are told apart by id,
+    /// so that the order is the same each time.
+    fn order(&self) -> (&str, &str, &str) {
+        let received = self.received_at.trim_end_matches('Z');
+        let (seconds, fraction) = received.split_once('.').unwrap_or((received, ""));
+        (seconds, fraction, self.id)
+    }
+}
+
+/// Emails with their text end to end in one string: 100,000 take about 10 MB.
+#[derive(Debug, Default)]
+pub(super) struct Emails {
+    text: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    start: u32,
+    id: u8,
+    blob_id: u8,
+    received_at: u8,
+    size: u64,
+}
+
+impl Emails {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The one at `index`.
+    pub fn get(&self, index: usize) -> Option<Email<'_>> {
+        self.rows.get(index).map(|row| self.read(row))
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Email<'_>> {
+        self.rows.iter().map(|row| self.read(row))
+    }
+
+    /// Appends one. False where it does not fit: no id has more than 255 octets
+    /// (RFC 8620 §1.2).
+    #[must_use]
+    pub fn push(&mut self, email: &Listed) -> bool {
+        let length = |text: &str| u8::try_from(text.len()).ok().filter(|it| *it > 0);
+        let (Some(id), Some(blob_id), Some(received_at), Ok(start)) = (
+            length(&email.id),
+            length(&email.blob_id),
+            length(&email.received_at),
+            u32::try_from(self.text.len()),
+        ) else {
+            return false;
+        };
+        for text in [&email.id, &email.blob_id, &email.received_at] {
+            self.text.push_str(text);
+        }
+        let size = email.size;
+        self.rows.push(Row {
+            start,
+            id,
+            blob_id,
+            received_at,
+            size,
+        });
+        true
+    }
+
+    /// Leaves those at these places, and sorts them by arrival.
+    pub fn arrange(&mut self, places: impl Iterator<Item = usize>) {
+        let rows: Vec<Row> = places
+            .filter_map(|place| self.rows.get(place).copied())
+            .collect();
+        self.rows = rows;
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.sort_unstable_by(|one, other| {
+            let (one, other) = (self.read(one), self.read(other));
+            one.order().cmp(&other.order())
+        });
+        self.rows = rows;
+        self.text.shrink_to_fit();
+    }
+
+    fn read(&self, row: &Row) -> Email<'_> {
+        let part = |start: usize, length: u8| {
+            let end = start + usize::from(length);
+            (self.text.get(start..end).unwrap_or_default(), end)
+        };
+        let (id, end) = part(row.start as usize, row.id);
+        let (blob_id, end) = part(end, row.blob_id);
+        let (received_at, _) = part(end, row.received_at);
+        let size = row.size;
+        Email {
+            id,
+            blob_id,
+            received_at,
+            size,
+        }
+    }
+}
+
+/// Where Emails are in [`Emails`], by id.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    hasher: RandomState,
+    /// By the hash of the id: places, and where ids share a hash, those of the
+    /// others.
+    first: HashMap<u64, u32>,
+    others: HashMap<Box<str>, u32>,
+}
+
+impl Places {
+    /// The place of an Email.
+    pub fn of(&self, id: &str, emails: &Emails) -> Option<usize> {
+        let is_it = |place: &u32| emails.get(*place as usize).is_some_and(|it| it.id == id);
+        let first = self
+            .first
+            .get(&self.hasher.hash_one(id))
+            .filter(|it| is_it(it));
+        first
+            .or_else(|| self.others.get(id))
+            .map(|place| *place as usize)
+    }
+
+    /// Puts the Email at `place` in.
+    pub fn add(&mut self, id: &str, place: usize) {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let hash = self.hasher.hash_one(id);
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.first.entry(hash) {
+            entry.insert(place);
+        } else {
+            self.others.insert(id.into(), place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(id: &str, received_at: &str) -> Listed {
+        Listed {
+            id: id.into(),
+            blob_id: format!("b{id}").into(),
+            size: id.len() as u64,
+            received_at: received_at.into(),
+        }
+    }
+
+    fn emails(listed: &[Listed]) -> Emails {
+        let mut emails = Emails::default();
+        assert!(listed.iter().all(|email| emails.push(email)));
+        emails
+    }
+
+    #[test]
+    fn the_order_is_arrival_and_then_the_id() {
+        let mut emails = emails(&[
+            listed("m4", "2026-01-02T00:00:01Z"),
+            listed("m3", "2026-01-02T00:00:00.5Z"),
+            listed("m2", "2026-01-02T00:00:00Z"),
+            listed("gone", "2026-01-02T00:00:00Z"),
+            listed("m1", "2026-01-02T00:00:00Z"),
+        ]);
+        emails.arrange([0, 1, 2, 4].into_iter());
+        let ids: Vec<&str> = emails.iter().map(|email| email.id).collect();
+        assert_eq!(ids, ["m1", "m2", "m3", "m4"]);
+        let second = emails.get(1).unwrap();
+        assert_eq!((second.blob_id, second.size), ("bm2", 2));
+        assert_eq!(second.received_at, "2026-01-02T00:00:00Z");
+        assert_eq!((emails.get(4), emails.len()), (None, 4));
+    }
+
+    #[test]
+    fn places_are_found_by_id() {
+        let time = "2026-01-02T00:00:00Z";
+        let emails = emails(&[listed("a", time), listed("b", time)]);
+        let mut places = Places::default();
+        for (place, email) in emails.iter().enumerate() {
+            places.add(email.id, place);
+        }
+        assert_eq!(places.of("b", &emails), Some(1));
+        assert_eq!(places.of("c", &emails), None);
+        // As where two ids have one hash.
+        let taken = places.hasher.hash_one("c");
+        places.first.insert(taken, 0);
+        assert_eq!(places.of("c", &emails), None);
+        places.add("c", 1);
+        assert_eq!(places.others.len(), 1);
+        assert_eq!(places.of("c", &emails), Some(1));
+        assert_eq!(places.of("a", &emails), Some(0));
+    }
+
+    #[test]
+    fn what_is_too_long_or_empty_does_not_fit() {
+        let mut emails = Emails::default();
+        let time = "2026-01-02T00:00:00Z";
+        for (id, fits) in [
+            ("x".repeat(254), true),
+            ("x".repeat(256), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(emails.push(&listed(&id, time)), fits, "{}", id.len());
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! HTTP with credentials: bounded answers, no redirects but for the session
+//! resource, and one place where statuses become errors.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    LOCATION, RANGE,
+};
+use reqwest::{Response, StatusCode};
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::config::Config;
+use super::{Shared, retry_after};
+use crate::sasl::Credentials;
+use crate::upstream::{Reason, UpstreamError};
+
+/// Redirects followed on the way to the session resource.
+const MOST_REDIRECTS: usize = 3;
+/// Silence before the kernel asks whether the server is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Octets of a session resource.
+const LARGEST_RESOURCE: usize = 1024 * 1024;
+/// Octets read of the body of an error.
+const LARGEST_PROBLEM: usize = 16 * 1024;
+
+/// A client for one session of one account: its connections carry no other
+/// account's requests, and close with it.
+pub(super) struct Http {
+    client: reqwest::Client,
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    account: String,
+}
+
+impl Http {
+    /// A client that shows these credentials with each request.
+    pub fn new(
+        config: Arc<Config>,
+        shared: Arc<Shared>,
+        credentials: &Credentials,
+    ) -> Result<Self, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization(credentials)?);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut tls = (*config.tls).clone();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .tcp_nodelay(true)
+            .tcp_keepalive(KEEPALIVE)
+            .connect_timeout(config.timeouts.connect)
+            .user_agent("popgate")
+            .build()
+            .map_err(|_| UpstreamError::Misconfigured("no HTTP client can be made".into()))?;
+        Ok(Self {
+            client,
+            config,
+            shared,
+            account: credentials.mailbox().to_owned(),
+        })
+    }
+
+    /// GETs the session resource. It may be redirected to, within the allowed
+    /// origins. Returns its own URL too, against which it is to be read.
+    pub async fn resource(&self, url: &Url) -> Result<(Url, Vec<u8>), UpstreamError> {
+        let deadline = self.deadline();
+        let mut url = url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            self.check(&url)?;
+            let request = self.client.get(url.clone());
+            let request = request.header(ACCEPT, "application/json");
+            let response = self.send(request, deadline).await?;
+            if response.status().is_redirection() {
+                let location = response.headers().get(LOCATION);
+                let location = location.and_then(|it| it.to_str().ok());
+                let next = location.and_then(|it| url.join(it).ok());
+                url = next.ok_or_else(|| UpstreamError::protocol("a redirect to nowhere"))?;
+                continue;
+            }
+            if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
+                let reason = "there is no JMAP session resource at this URL";
+                return Err(UpstreamError::Misconfigured(reason.into()));
+            }
+            let response = self.succeeded(response, deadline).await?;
+            let most = LARGEST_RESOURCE.min(self.config.limits.answer);
+            let body = self.body(response, most, deadline).await?;
+            return Ok((url, body));
+        }
+        let reason = "too many redirects to the session resource";
+        Err(UpstreamError::Misconfigured(reason.into()))
+    }
+
+    /// POSTs JSON to the API.
+    pub async fn post(&self, url: &Url, json: Vec<u8>) -> Result<Vec<u8>, UpstreamError> {
+        self.check(url)?;
+        let deadline = self.deadline();
+        let request = self
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .body(json);
+        let response = self.send(request, deadline).await?;
+        let response = self.succeeded(response, deadline).await?;
+        let most = self.config.limits.answer;
+        self.body(response, most, deadline).await
+    }
+
+    /// GETs a blob, or so many octets of it from a first one on.
+    pub async fn download(
+        &self,
+        url: &Url,
+        part: Option<(u64, u64)>,
+    ) -> Result<Response, UpstreamError> {
+        self.check(url)?;
+        let deadline = self.deadline();
+        let mut request = self.client.get(url.clone());
+        if let Some((first, octets)) = part {
+            let last = first.saturating_add(octets).saturating_sub(1);
+            request = request.header(RANGE, format!("bytes={first}-{last}"));
+        }
+        let response = self.send(request, deadline).await?;
+        match response.status() {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::Gone),
+            _ => self.succeeded(response, deadline).await,
+        }
+    }
+
+    /// The next octets of a body. `None` is the end that HTTP saw. What is
+    /// waited for them is taken from `patience`.
+    pub async fn chunk(
+        &self,
+        response: &mut Response,
+        patience: &mut Duration,
+    ) -> Result<Option<Bytes>, UpstreamError> {
+        let began = Instant::now();
+        let silence = self.config.timeouts.silence.min(*patience);
+        let chunk = match timeout(silence, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(UpstreamError::temporary("the body does not come in time")),
+        };
+        *patience = patience.saturating_sub(began.elapsed());
+        chunk
+    }
+
+    /// How long so many octets may take altogether, the time apart that they
+    /// wait for the client: a server that drips is no better than one that
+    /// stands still.
+    pub fn patience(&self, octets: u64) -> Duration {
+        const SLOWEST: u64 = 1024;
+        self.config.timeouts.command + Duration::from_secs(octets / SLOWEST)
+    }
+
+    /// How long one request may take.
+    pub fn command_timeout(&self) -> Duration {
+        self.config.timeouts.command
+    }
+
+    /// Octets of the largest answer that is read.
+    pub fn largest_answer(&self) -> usize {
+        self.config.limits.answer
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.timeouts.command
+    }
+
+    /// Whether credentials may go to `url`.
+    fn check(&self, url: &Url) -> Result<(), UpstreamError> {
+        if self.config.origins.allow(url) {
+            return Ok(());
+        }
+        let host = url.host_str().unwrap_or("no host");
+        let reason = "the server names an origin that is not in trusted_hosts";
+        Err(UpstreamError::Misconfigured(Reason::quoting(reason, host)))
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        deadline: Instant,
+    ) -> Result<Response, UpstreamError> {
+        self.shared.pauses.check(&self.account)?;
+        let patience = deadline.min(Instant::now() + self.config.timeouts.silence);
+        match timeout_at(patience, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(UpstreamError::temporary("no answer in time")),
+        }
+    }
+
+    /// The answer, if it is a success; else the error that its status means.
+    async fn succeeded(
+        &self,
+        response: Response,
+        deadline: Instant,
+    ) -> Result<Response, UpstreamError> {
+        let status = response.status();
+        if status.is_success() {
+            // Sizes and limits are those of what is sent.
+            let encoding = response.headers().get(CONTENT_ENCODING);
+            if encoding.is_some_and(|it| it != "identity" && !it.is_empty()) {
+                return Err(UpstreamError::protocol(
+                    "a Content-Encoding nobody asked for",
+                ));
+            }
+            return Ok(response);
+        }
+        let reason = Reason::from(format!("HTTP status {}", status.as_u16()).as_str());
+        match status {
+            StatusCode::UNAUTHORIZED => Err(UpstreamError::Authentication),
+            StatusCode::FORBIDDEN => Err(UpstreamError::Misconfigured(reason)),
+            StatusCode::BAD_REQUEST => Err(self.problem(response, deadline).await),
+            status if status.is_redirection() => {
+                let reason = "a redirect where only the session resource may have one";
+                Err(UpstreamError::Misconfigured(reason.into()))
+            }
+            status if status.is_server_error() || is_passing(status) => {
+                let retry_after = retry_after::in_headers(response.headers());
+                if let Some(wait) = retry_after {
+                    self.shared.pauses.begin(&self.account, wait);
+                }
+                Err(UpstreamError::Temporary {
+                    reason,
+                    retry_after,
+                })
+            }
+            _ => Err(UpstreamError::Protocol(reason)),
+        }
+    }
+
+    /// What a 400 means (RFC 8620 §3.6.1).
+    async fn problem(&self, response: Response, deadline: Instant) -> UpstreamError {
+        #[derive(serde::Deserialize)]
+        struct Problem {
+            r#type: String,
+        }
+        let body = match self.body(response, LARGEST_PROBLEM, deadline).await {
+            Ok(body) => body,
+            Err(error) => return error,
+        };
+        let problem = serde_json::from_slice::<Problem>(&body);
+        let kind = problem.map(|problem| problem.r#type).unwrap_or_default();
+        let reason = Reason::quoting("HTTP status 400", &kind);
+        match kind.as_str() {
+            "urn:ietf:params:jmap:error:limit" => UpstreamError::temporary(reason),
+            "urn:ietf:params:jmap:error:unknownCapability" => UpstreamError::Misconfigured(reason),
+            _ => UpstreamError::Protocol(reason),
+        }
+    }
+
+    /// A whole body of at most `most` octets.
+    async fn body(
+        &self,
+        mut response: Response,
+        most: usize,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, UpstreamError> {
+        let too_large = || UpstreamError::protocol("an answer that is too large");
+        let announced = response.content_length();
+        if announced.is_some_and(|octets| octets > most as u64) {
+            return Err(too_large());
+        }
+        let mut patience = deadline.saturating_duration_since(Instant::now());
+        let mut body = Vec::new();
+        while let Some(octets) = self.chunk(&mut response, &mut patience).await? {
+            if body.len() + octets.len() > most {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&octets);
+        }
+        Ok(body)
+    }
+}
+
+/// Whether the same request may succeed later.
+fn is_passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::NOT_FOUND
+            | StatusCode::GONE
+    )
+}
+
+/// Basic (RFC 7617) or Bearer (RFC 6750).
+fn authorization(credentials: &Credentials) -> Result<HeaderValue, UpstreamError> {
+    let value = match credentials {
+        Credentials::Password {
+            authorize_as: Some(_),
+            ..
+        } => {
+            let reason = "JMAP knows no login on behalf of another user";
+            return Err(UpstreamError::Misconfigured(reason.into()));
+        }
+        // A colon would end the name (RFC 7617 §2).
+        Credentials::Password { user, .. } if user.contains(':') => {
+            return Err(UpstreamError::Authentication);
+        }
+        Credentials::Password { user, password, .. } => {
+            let pair = Zeroizing::new(format!("{user}:{}", password.reveal()));
+            let engine = base64::engine::general_purpose::STANDARD;
+            let encoded = Zeroizing::new(engine.encode(pair.as_bytes()));
+            Zeroizing::new(format!("Basic {}", *encoded))
+        }
+        Credentials::Bearer { token, .. } => Zeroizing::new(format!("Bearer {}", token.reveal())),
+    };
+    let mut value = HeaderValue::from_str(&value).map_err(|_| UpstreamError::Authentication)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A request that came to no answer. A certificate that does not verify is for
+/// the operator, anything else may be an outage. The error's own text is not
+/// used: it may quote the URL.
+fn failed(error: &reqwest::Error) -> UpstreamError {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        match tls_error(inner) {
+            Some(
+                tls @ (rustls::Error::InvalidCertificate(_)
+                | rustls::Error::NoCertificatesPresented),
+            ) => {
+                return UpstreamError::Misconfigured(Reason::quoting("TLS", &format!("{tls:?}")));
+            }
+            Some(tls) => return UpstreamError::temporary(Reason::quoting("TLS", &tls.to_string())),
+            None => source = inner.source(),
+        }
+    }
+    UpstreamError::temporary(if error.is_connect() {
+        "cannot connect"
+    } else if error.is_timeout() {
+        "no connection in time"
+    } else {
+        "connection lost"
+    })
+}
+
+/// I/O errors wrap others, also each other, where `source` does not show them.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut error = error;
+    loop {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        error = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    }
+}

@@ -1,0 +1,268 @@
+//! The listing of a mailbox (RFC 8621 §4.4, §4.2): whole, or an error.
+
+use std::collections::HashSet;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::api::Api;
+use super::calls::{Calls, GetAnswer, QueryAnswer};
+use super::emails::{Emails, Listed, Places};
+use super::ids::{Ids, batches};
+use crate::upstream::UpstreamError;
+
+/// All Emails of a mailbox, whole, in the order of their arrival.
+pub(super) async fn list(api: &Api, mailbox: &str, most: usize) -> Result<Emails, UpstreamError> {
+    /// Tries at a mailbox that changes meanwhile. Each goes on where the one
+    /// before it came to.
+    const TRIES: usize = 5;
+    let tries = async {
+        let mut listing = Listing {
+            api,
+            mailbox,
+            most,
+            emails: Emails::default(),
+            places: Places::default(),
+            total: None,
+        };
+        let mut ids = listing.first_page().await?;
+        for _ in 0..TRIES {
+            if ids.is_none() {
+                ids = listing.ids().await?;
+            }
+            if let Some(ids) = ids.take()
+                && listing.complete(&ids).await?
+            {
+                return listing.arranged(&ids);
+            }
+        }
+        Err(UpstreamError::temporary(
+            "the mailbox changed while it was listed",
+        ))
+    };
+    match timeout(api.http.command_timeout(), tries).await {
+        Ok(listed) => listed,
+        Err(_) => Err(UpstreamError::temporary("no whole listing in time")),
+    }
+}
+
+/// A listing under way.
+struct Listing<'a> {
+    api: &'a Api,
+    mailbox: &'a str,
+    most: usize,
+    /// What was got so far, wanted or not.
+    emails: Emails,
+    places: Places,
+    /// How many Emails there were in the beginning.
+    total: Option<u64>,
+}
+
+impl Listing<'_> {
+    /// The first ids, and their Emails, in one request: all of a small mailbox.
+    /// None where there are more.
+    async fn first_page(&mut self) -> Result<Option<Ids>, UpstreamError> {
+        let limit = self.api.limits().objects_in_get;
+        let of_query = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
+        let get = json!({ "#ids": of_query, "properties": PROPERTIES });
+        let calls = Calls::default()
+            .push("Email/query", self.query(0, limit))
+            .push("Email/get", get)
+            .for_account(self.api.account());
+        let answers = self.api.call(&calls).await?;
+        let queried: QueryAnswer = answers.get(0)?;
+        let ids = queried.ids;
+        self.bound(ids.len(), queried.total)?;
+        self.total = queried.total;
+        let asked: Vec<&str> = ids.iter().collect();
+        self.learn(&asked, answers.get(1)?)?;
+        let is_whole = queried.total == Some(ids.len() as u64);
+        Ok(is_whole.then_some(ids))
+    }
+
+    /// All ids. None where the mailbox changed between two pages of them.
+    async fn ids(&self) -> Result<Option<Ids>, UpstreamError> {
+        let mut ids = Ids::default();
+        let mut state: Option<String> = None;
+        loop {
+            let limit = self.page();
+            let call = Calls::default()
+                .push("Email/query", self.query(ids.len(), limit))
+                .for_account(self.api.account());
+            let page: QueryAnswer = self.api.call(&call).await?.get(0)?;
+            if state.get_or_insert_with(|| page.query_state.clone()) != &page.query_state {
+                return Ok(None);
+            }
+            let asked = ids.len() as u64;
+            if page.ids.is_empty() {
+                return if page.total.is_none_or(|total| total <= asked) {
+                    Ok(Some(ids))
+                } else {
+                    Err(UpstreamError::protocol("the listing is not whole"))
+                };
+            }
+            if page.position.is_some_and(|position| position != asked) {
+                return Err(UpstreamError::protocol("another page than was asked for"));
+            }
+            if !ids.extend(&page.ids) {
+                return Err(UpstreamError::protocol("ids without end"));
+            }
+            self.bound(ids.len(), page.total)?;
+            if page.total == Some(ids.len() as u64) {
+                return Ok(Some(ids));
+            }
+        }
+    }
+
+    /// Ids to ask for at once: all of them where their answer is not too large.
+    fn page(&self) -> usize {
+        const AT_FIRST: usize = 10_000;
+        let octets: usize = self.emails.iter().map(|email| email.id.len()).sum();
+        let each = octets.checked_div(self.emails.len()).unwrap_or(255) + 8;
+        let total = self.total.unwrap_or(AT_FIRST as u64).saturating_add(100);
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        total.min(self.api.http.largest_answer() / 2 / each).max(1)
+    }
+
+    fn bound(&self, ids: usize, total: Option<u64>) -> Result<(), UpstreamError> {
+        if ids > self.most || total.is_some_and(|total| total > self.most as u64) {
+            return Err(UpstreamError::Misconfigured(
+                "the mailbox has too many messages (upstream_limits.messages)".into(),
+            ));
+        }
+        if total.is_some_and(|total| total < ids as u64) {
+            return Err(UpstreamError::protocol("more ids than there are Emails"));
+        }
+        Ok(())
+    }
+
+    /// Gets those of these Emails that are not known yet, several requests at a
+    /// time. False where one of them is gone by now.
+    async fn complete(&mut self, ids: &Ids) -> Result<bool, UpstreamError> {
+        let unknown: Vec<&str> = ids
+            .iter()
+            .filter(|id| self.places.of(id, &self.emails).is_none())
+            .collect();
+        let (api, limits) = (self.api, self.api.limits());
+        // The words of the request are less than the rest.
+        let octets = limits.request - 1024;
+        let pages: Vec<_> = batches(&unknown, limits.objects_in_get, octets, 6)
+            .into_iter()
+            .map(|page| get(api, page))
+            .collect();
+        let mut pages = stream::iter(pages).buffer_unordered(limits.concurrent_requests);
+        let mut whole = true;
+        while let Some((page, answer)) = pages.try_next().await? {
+            whole &= self.learn(&page, answer)?;
+        }
+        Ok(whole)
+    }
+
+    /// Takes the Emails that were asked for: each once, and no others. False
+    /// where one is gone by now.
+    fn learn(&mut self, ids: &[&str], answer: GetAnswer<Listed>) -> Result<bool, UpstreamError> {
+        let (emails, whole) = check(ids, answer)?;
+        for email in emails {
+            if !self.emails.push(&email) {
+                return Err(UpstreamError::protocol("an Email that cannot be one"));
+            }
+            self.places.add(&email.id, self.emails.len() - 1);
+        }
+        Ok(whole)
+    }
+
+    /// The Emails of these ids, all of which are known.
+    fn arranged(mut self, ids: &Ids) -> Result<Emails, UpstreamError> {
+        unique(ids)?;
+        let places: Vec<usize> = ids
+            .iter()
+            .filter_map(|id| self.places.of(id, &self.emails))
+            .collect();
+        self.places = Places::default();
+        if places.len() != ids.len() {
+            return Err(UpstreamError::protocol("the listing is not whole"));
+        }
+        self.emails.arrange(places.into_iter());
+        Ok(self.emails)
+    }
+
+    fn query(&self, position: usize, limit: usize) -> serde_json::Value {
+        json!({
+            "filter": { "inMailbox": self.mailbox },
+            "sort": [{ "property": "receivedAt", "isAscending": true }],
+            "collapseThreads": false,
+            "position": position,
+            "limit": limit,
+            "calculateTotal": true,
+        })
+    }
+}
+
+const PROPERTIES: [&str; 4] = ["id", "blobId", "size", "receivedAt"];
+
+async fn get<'a>(
+    api: &Api,
+    page: Vec<&'a str>,
+) -> Result<(Vec<&'a str>, GetAnswer<Listed>), UpstreamError> {
+    let call = Calls::default()
+        .push(
+            "Email/get",
+            json!({ "ids": page, "properties": PROPERTIES }),
+        )
+        .for_account(api.account());
+    let answer = api.call(&call).await?.get(0)?;
+    Ok((page, answer))
+}
+
+fn unique(ids: &Ids) -> Result<(), UpstreamError> {
+    let distinct: HashSet<&str> = ids.iter().collect();
+    if distinct.len() == ids.len() {
+        return Ok(());
+    }
+    Err(UpstreamError::protocol("the listing names a message twice"))
+}
+
+/// The Emails of an answer that is about each of the ids that were asked for,
+/// once, and about no others; and whether none of them was gone.
+fn check(ids: &[&str], answer: GetAnswer<Listed>) -> Result<(Vec<Listed>, bool), UpstreamError> {
+    let mut due: HashSet<&str> = ids.iter().copied().collect();
+    if !answer.list.iter().all(|email| due.remove(&*email.id)) {
+        return Err(UpstreamError::protocol("an Email that was not asked for"));
+    }
+    for id in answer.not_found.iter() {
+        due.remove(id);
+    }
+    if !due.is_empty() {
+        return Err(UpstreamError::protocol("the listing is not whole"));
+    }
+    Ok((answer.list, answer.not_found.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_get_is_whole_or_an_error() {
+        let answer = |list: &[&str], not_found: &str| {
+            let emails = list.iter().map(|id| Listed {
+                id: (*id).into(),
+                blob_id: "b".into(),
+                size: 1,
+                received_at: "2026-01-02T00:00:00Z".into(),
+            });
+            let answer = GetAnswer {
+                state: "s".into(),
+                list: emails.collect(),
+                not_found: serde_json::from_str(not_found).unwrap(),
+            };
+            check(&["a", "b"], answer).map(|(emails, whole)| (emails.len(), whole))
+        };
+        assert_eq!(answer(&["b", "a"], "[]").unwrap(), (2, true));
+        assert_eq!(answer(&["a"], "[\"b\"]").unwrap(), (1, false));
+        assert!(answer(&["a"], "[]").is_err());
+        assert!(answer(&["a", "a"], "[]").is_err());
+        assert!(answer(&["a", "b", "c"], "[]").is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! The JMAP upstream (RFC 8620, RFC 8621).
+//!
+//! `http` (credentials, bounded answers, allowed origins) → `resource` (the
+//! session resource) → `api` and `calls` → `mailboxes`, `listing`, `download`,
+//! `removal` → `session`, which is the seam's other side.
+//! `docs/decisions/0006-jmap-unique-ids.md` says how messages are told apart.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::sasl::{Credentials, Mechanism};
+use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
+
+mod api;
+mod calls;
+mod config;
+mod diagnosis;
+mod download;
+mod emails;
+mod http;
+mod ids;
+mod listing;
+mod mailboxes;
+mod origin;
+mod removal;
+mod resource;
+mod retry_after;
+mod session;
+mod unique_ids;
+
+use resource::Resource;
+use retry_after::Pauses;
+
+pub use config::{Config, Limits, Timeouts};
+pub use diagnosis::diagnose;
+pub use origin::Origins;
+
+/// A JMAP server as configured.
+#[derive(Debug)]
+pub struct Jmap {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+}
+
+impl Jmap {
+    /// The upstream; it is first connected to when somebody logs in.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            shared: Arc::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Upstream for Jmap {
+    async fn login(
+        &self,
+        credentials: Credentials,
+        _client: IpAddr,
+    ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
+        let config = Arc::clone(&self.config);
+        let shared = Arc::clone(&self.shared);
+        let session = session::JmapSession::login(config, shared, credentials).await?;
+        Ok(Box::new(session))
+    }
+
+    fn accepts(&self, _mechanism: Mechanism) -> bool {
+        // Basic takes passwords, Bearer takes tokens.
+        true
+    }
+
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+}
+
+/// What the sessions of one upstream know together, by account.
+#[derive(Debug, Default)]
+struct Shared {
+    resources: Mutex<HashMap<String, Resource>>,
+    sizes: Mutex<HashMap<String, Sizes>>,
+    pauses: Pauses,
+}
+
+/// True sizes of messages, with CRLF line ends, where the blobs have others; by
+/// blobId.
+type Sizes = HashMap<Box<str>, u64>;
+
+/// Accounts remembered; beyond that all are forgotten and asked for anew.
+const MOST_ACCOUNTS: usize = 10_000;
+/// Sizes remembered of one account.
+const MOST_SIZES: usize = 10_000;
+
+impl Shared {
+    /// The session resource as it was at the last login.
+    fn resource(&self, credentials: &Credentials) -> Option<Resource> {
+        lock(&self.resources).get(cached_for(credentials)?).cloned()
+    }
+
+    fn keep_resource(&self, credentials: &Credentials, resource: &Resource) {
+        if let Some(user) = cached_for(credentials) {
+            let mut resources = lock(&self.resources);
+            make_room(&mut resources, user);
+            resources.insert(user.to_owned(), resource.clone());
+        }
+    }
+
+    fn forget_resource(&self, credentials: &Credentials) {
+        if let Some(user) = cached_for(credentials) {
+            lock(&self.resources).remove(user);
+        }
+    }
+
+    fn octets(&self, account: &str) -> Sizes {
+        lock(&self.sizes).get(account).cloned().unwrap_or_default()
+    }
+
+    fn learn_octets(&self, account: &str, blob: &str, octets: u64) {
+        let mut sizes = lock(&self.sizes);
+        make_room(&mut sizes, account);
+        let sizes = sizes.entry(account.to_owned()).or_default();
+        if sizes.len() >= MOST_SIZES {
+            sizes.clear();
+        }
+        sizes.insert(blob.into(), octets);
+    }
+}
+
+/// The name under which a session resource is remembered. A token's is asked
+/// for each time: only there it shows whose token it is.
+fn cached_for(credentials: &Credentials) -> Option<&str> {
+    match credentials {
+        Credentials::Password { user, .. } => Some(user),
+        Credentials::Bearer { .. } => None,
+    }
+}
+
+fn make_room<T>(accounts: &mut HashMap<String, T>, account: &str) {
+    if accounts.len() >= MOST_ACCOUNTS && !accounts.contains_key(account) {
+        accounts.clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

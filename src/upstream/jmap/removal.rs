@@ -1,0 +1,302 @@
+//! The update at QUIT over JMAP (RFC 8621 §4.6): exactly the marked messages
+//! leave the inbox, and the answer says what is true afterwards.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::calls::{Calls, GetAnswer};
+use super::ids::{Ids, batches};
+use super::listing;
+use super::mailboxes::Mailboxes;
+use crate::maildrop::{DeletePolicy, MessageIndex};
+use crate::upstream::UpstreamError;
+
+/// A message that is to leave.
+#[derive(Clone, Debug)]
+pub(super) struct Marked {
+    pub index: MessageIndex,
+    pub id: Box<str>,
+    pub blob: Box<str>,
+    pub received_at: Box<str>,
+}
+
+/// Tries at a set whose Emails others change meanwhile.
+const TRIES: usize = 5;
+/// Requests that got no answer, before what was seen last is the answer.
+const MOST_FAILURES: usize = 2;
+
+/// What carries an update out.
+pub(super) struct Removal<'a> {
+    pub api: &'a Api,
+    pub mailboxes: &'a Mailboxes,
+    pub policy: DeletePolicy,
+    /// Emails of the session that are not marked: never to be touched.
+    pub kept: HashSet<&'a str>,
+    pub most_messages: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Placed {
+    id: Box<str>,
+    blob_id: Box<str>,
+    mailbox_ids: BTreeMap<String, bool>,
+}
+
+/// Messages as they are now, and the state that says so.
+struct Seen {
+    state: String,
+    there: HashMap<Box<str>, Placed>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetAnswer {
+    #[serde(default)]
+    destroyed: Ids,
+    #[serde(default)]
+    not_updated: Option<HashMap<String, SetError>>,
+    #[serde(default)]
+    not_destroyed: Option<HashMap<String, SetError>>,
+}
+
+/// Why one Email was not changed (RFC 8620 §5.3).
+#[derive(Debug, Deserialize)]
+struct SetError {
+    r#type: String,
+}
+
+impl Removal<'_> {
+    /// Removes the messages and returns those that are still there, or not
+    /// known to be gone. An error means that none is known to be gone.
+    pub async fn run(&self, marked: Vec<Marked>) -> Result<Vec<Marked>, UpstreamError> {
+        if !self.policy.writes() {
+            let reason = "the delete policy refuses deletion";
+            return Err(UpstreamError::Misconfigured(reason.into()));
+        }
+        let all = marked.len();
+        let mut left = Vec::new();
+        let mut failure = None;
+        let sizes: Vec<usize> = self.batches(&marked);
+        let mut rest = marked.into_iter();
+        for size in sizes {
+            let mut batch: Vec<Marked> = rest.by_ref().take(size).collect();
+            if failure.is_none() {
+                failure = self.remove(&mut batch).await.err();
+            }
+            left.extend(batch);
+        }
+        match failure {
+            Some(error) if left.len() == all => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, left = left.len(), "the update broke off");
+                Ok(left)
+            }
+            None => Ok(left),
+        }
+    }
+
+    /// Messages in one request, for the get before and for the set.
+    fn batches(&self, marked: &[Marked]) -> Vec<usize> {
+        let limits = self.api.limits();
+        let trash = self.mailboxes.trash.as_deref().unwrap_or_default();
+        let patch = 64 + 2 * (self.mailboxes.inbox.len() + trash.len());
+        let ids: Vec<&str> = marked.iter().map(|marked| &*marked.id).collect();
+        let most = limits.objects_in_get.min(limits.objects_in_set);
+        let batches = batches(&ids, most, limits.request - 1024, patch);
+        batches.iter().map(Vec::len).collect()
+    }
+
+    /// Looks, asks, looks again, until nothing is left of the batch or nothing
+    /// more is to be hoped for. What stays in `left` is still there; after an
+    /// error it may be.
+    async fn remove(&self, left: &mut Vec<Marked>) -> Result<(), UpstreamError> {
+        let mut destroyed = HashSet::new();
+        let mut unanswered = None;
+        let (mut asked, mut failures, mut refused) = (0, 0, false);
+        loop {
+            // What is seen now is the truth about what was asked for before.
+            let seen = match self.look(left, &destroyed).await {
+                Ok(seen) => seen,
+                Err(error) => return Err(unanswered.unwrap_or(error)),
+            };
+            if left.is_empty() || refused || asked == TRIES || failures == MOST_FAILURES {
+                return Ok(());
+            }
+            asked += 1;
+            match self.ask(left, &seen, &mut destroyed).await {
+                Ok(Said::Done | Said::StateMismatch) => {}
+                Ok(Said::Refused) => refused = true,
+                Err(error) => {
+                    tracing::warn!(%error, "a removal got no answer");
+                    failures += 1;
+                    unanswered = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Where the messages are now. Those that have left the inbox leave `left`.
+    async fn look(
+        &self,
+        left: &mut Vec<Marked>,
+        destroyed: &HashSet<Box<str>>,
+    ) -> Result<Seen, UpstreamError> {
+        let mut seen = self.get(left).await?;
+        let is_lost =
+            |marked: &Marked| !destroyed.contains(&marked.id) && seen.of(marked).is_none();
+        let lost: HashSet<Box<str>> = left
+            .iter()
+            .filter(|marked| is_lost(marked))
+            .map(|marked| marked.id.clone())
+            .collect();
+        if !lost.is_empty() && self.follow(left, &lost).await? {
+            seen = self.get(left).await?;
+        }
+        left.retain(|marked| {
+            let email = seen.of(marked);
+            email.is_some_and(|it| it.mailbox_ids.get(&self.mailboxes.inbox) == Some(&true))
+        });
+        Ok(seen)
+    }
+
+    async fn get(&self, left: &[Marked]) -> Result<Seen, UpstreamError> {
+        let ids: Vec<&str> = left.iter().map(|marked| &*marked.id).collect();
+        let arguments = json!({ "ids": ids, "properties": ["id", "blobId", "mailboxIds"] });
+        let call = Calls::default()
+            .push("Email/get", arguments)
+            .for_account(self.api.account());
+        let answer: GetAnswer<Placed> = self.api.call(&call).await?.get(0)?;
+        let listed = answer.list.iter().map(|email| &*email.id);
+        let named: HashSet<&str> = listed.chain(answer.not_found.iter()).collect();
+        if ids.iter().any(|id| !named.contains(id)) {
+            let reason = "an Email was asked for and not answered";
+            return Err(UpstreamError::protocol(reason));
+        }
+        let there = answer.list.into_iter();
+        Ok(Seen {
+            state: answer.state,
+            there: there.map(|email| (email.id.clone(), email)).collect(),
+        })
+    }
+
+    /// Some servers replace the id of an unchanged Email, when threads merge
+    /// for example. The inbox is listed again: an Email with the same octets
+    /// and the same time of arrival that the session did not know is the one.
+    /// Returns whether there was any.
+    async fn follow(
+        &self,
+        left: &mut [Marked],
+        lost: &HashSet<Box<str>>,
+    ) -> Result<bool, UpstreamError> {
+        let listed = listing::list(self.api, &self.mailboxes.inbox, self.most_messages).await?;
+        let mut taken: HashSet<Box<str>> = left.iter().map(|marked| marked.id.clone()).collect();
+        let mut found = false;
+        for marked in left.iter_mut().filter(|marked| lost.contains(&marked.id)) {
+            let heir = listed.iter().find(|email| {
+                *email.blob_id == *marked.blob
+                    && *email.received_at == *marked.received_at
+                    && !self.kept.contains(email.id)
+                    && !taken.contains(email.id)
+            });
+            if let Some(heir) = heir {
+                found = true;
+                taken.insert(heir.id.into());
+                marked.id = heir.id.into();
+            }
+        }
+        Ok(found)
+    }
+
+    /// `Email/set` for what is there, unless anything changed since it was seen.
+    async fn ask(
+        &self,
+        left: &[Marked],
+        seen: &Seen,
+        destroyed: &mut HashSet<Box<str>>,
+    ) -> Result<Said, UpstreamError> {
+        let mut update = serde_json::Map::new();
+        let mut destroy = Vec::new();
+        for email in left.iter().filter_map(|marked| seen.of(marked)) {
+            match self.change(email) {
+                Some(patch) => {
+                    update.insert(email.id.to_string(), patch);
+                }
+                None => destroy.push(&*email.id),
+            }
+        }
+        let mut arguments = json!({ "ifInState": seen.state });
+        if !update.is_empty() {
+            arguments["update"] = Value::Object(update);
+        }
+        if !destroy.is_empty() {
+            arguments["destroy"] = json!(destroy);
+        }
+        let call = Calls::default()
+            .push("Email/set", arguments)
+            .for_account(self.api.account());
+        let answer: SetAnswer = match self.api.call(&call).await?.try_get(0)? {
+            Ok(answer) => answer,
+            Err(error) if error.is_state_mismatch() => return Ok(Said::StateMismatch),
+            Err(error) => return Err(error.into()),
+        };
+        destroyed.extend(answer.destroyed.iter().map(Box::from));
+        // What was not found is looked for again.
+        let failures = [answer.not_updated, answer.not_destroyed];
+        let mut failures = failures.into_iter().flatten().flatten();
+        match failures.find(|(_, error)| error.r#type != "notFound") {
+            None => Ok(Said::Done),
+            Some((_, error)) => {
+                let kind = error.r#type.escape_debug().take(40).collect::<String>();
+                tracing::warn!(kind, "the upstream refused a removal");
+                Ok(Said::Refused)
+            }
+        }
+    }
+
+    /// How a message leaves: by a patch of its mailboxes, or, where the inbox
+    /// is all it has and the policy says so, by being destroyed (None).
+    fn change(&self, email: &Placed) -> Option<Value> {
+        let inbox = pointer(&self.mailboxes.inbox);
+        let elsewhere = email
+            .mailbox_ids
+            .iter()
+            .any(|(mailbox, is_in)| *is_in && *mailbox != self.mailboxes.inbox);
+        let trash = match self.policy {
+            DeletePolicy::Trash | DeletePolicy::TrashIfThere => self.mailboxes.trash.as_deref(),
+            DeletePolicy::Expunge | DeletePolicy::Refuse => None,
+        };
+        match trash {
+            _ if elsewhere => Some(json!({ inbox: null })),
+            Some(trash) => Some(json!({ inbox: null, pointer(trash): true })),
+            None => None,
+        }
+    }
+}
+
+impl Seen {
+    /// The Email that is this message: an id that names other octets by now is
+    /// another message.
+    fn of(&self, marked: &Marked) -> Option<&Placed> {
+        let email = self.there.get(&marked.id)?;
+        (email.blob_id == marked.blob).then_some(email)
+    }
+}
+
+/// What came of a change.
+enum Said {
+    Done,
+    StateMismatch,
+    Refused,
+}
+
+/// A patch of one mailbox (RFC 8620 §5.3, RFC 6901 §3).
+fn pointer(mailbox: &str) -> String {
+    format!(
+        "mailboxIds/{}",
+        mailbox.replace('~', "~0").replace('/', "~1")
+    )
+}
