@@ -106,7 +106,8 @@ struct Options {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_cleartext: Option<String>,
     /// Where the mailboxes are: imaps://host[:993],
-    /// imap+starttls://host[:143] or imap+plain://host[:143]
+    /// imap+starttls://host[:143] or imap+plain://host[:143] for IMAP,
+    /// https://host/path or jmap://host for JMAP
     #[arg(
         long,
         value_name = "URL",

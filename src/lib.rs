@@ -5,7 +5,7 @@
 //! | module | is | uses |
 //! |---|---|---|
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `metrics` |
-//! | `upstream` | the seam, and the protocols behind it | `maildrop`, `sasl` |
+//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `maildrop`, `sasl` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
 //! | `maildrop` | messages, unique ids, updates, pure | – |

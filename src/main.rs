@@ -11,7 +11,9 @@ use popgate::config::{self, ConfigError, Overrides, Purpose, Resolved};
 use popgate::metrics::Metrics;
 use popgate::server::tls::Certificates;
 use popgate::server::{self, Gateway};
-use popgate::upstream::imap;
+use popgate::upstream::Upstream;
+use popgate::upstream::imap::Imap;
+use popgate::upstream::jmap::Jmap;
 use popgate::web::{self, Readiness};
 use popgate::{check, logging};
 use sd_notify::NotifyState;
@@ -136,14 +138,14 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
 /// The gateway, with all its sockets bound.
 fn gateway(
     config: server::config::Config,
-    upstream: imap::Config,
+    upstream: config::Upstream,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gateway> {
-    Ok(Gateway::bind(
-        config,
-        Arc::new(imap::Imap::new(upstream)),
-        metrics,
-    )?)
+    let upstream: Arc<dyn Upstream> = match upstream {
+        config::Upstream::Imap(config) => Arc::new(Imap::new(config)),
+        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config)),
+    };
+    Ok(Gateway::bind(config, upstream, metrics)?)
 }
 
 /// The signals popgate listens to. Once caught, a second SIGTERM does not cut

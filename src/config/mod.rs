@@ -16,7 +16,7 @@ mod trust;
 mod url;
 mod values;
 
-pub use resolve::{Resolved, resolve};
+pub use resolve::{Resolved, Upstream, resolve};
 pub use settings::Settings;
 
 /// A value, and where it was set.

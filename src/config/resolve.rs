@@ -13,7 +13,7 @@ use crate::logging;
 use crate::maildrop::{DeletePolicy, UniqueIdFormat};
 use crate::server::config::{Config, Listener, Security};
 use crate::server::tls::{CertificateError, Certificates};
-use crate::upstream::imap;
+use crate::upstream::{imap, jmap};
 
 /// What a configuration comes to.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Resolved {
     /// The POP3 front.
     pub server: Config,
     /// The mailboxes behind it.
-    pub upstream: imap::Config,
+    pub upstream: Upstream,
     /// What the listeners show, to be watched and reloaded.
     pub certificates: Option<Arc<Certificates>>,
     /// Where metrics and health are served.
@@ -32,6 +32,25 @@ pub struct Resolved {
     pub log: logging::Config,
     /// What is allowed, but not good: to be logged.
     pub warnings: Vec<String>,
+}
+
+/// The mailboxes' server, by the protocol it speaks.
+#[derive(Clone, Debug)]
+pub enum Upstream {
+    /// IMAP.
+    Imap(imap::Config),
+    /// JMAP.
+    Jmap(jmap::Config),
+}
+
+impl Upstream {
+    /// What DELE and QUIT do there.
+    pub fn delete(&self) -> DeletePolicy {
+        match self {
+            Self::Imap(config) => config.delete,
+            Self::Jmap(config) => config.delete,
+        }
+    }
 }
 
 /// Makes ready objects of settings. Nothing is bound; files are only read. The
@@ -64,7 +83,7 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
     let server = Config {
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
-        refuse_deletion: !upstream.delete.writes(),
+        refuse_deletion: !upstream.delete().writes(),
         replace_nul: settings
             .replace_nul
             .as_ref()
@@ -105,25 +124,12 @@ fn log(settings: &Settings) -> Result<logging::Config, ConfigError> {
     Ok(config)
 }
 
-fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<imap::Config, ConfigError> {
+fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<Upstream, ConfigError> {
     let Some(given) = &settings.upstream else {
         return Err(ConfigError::missing(
             "upstream",
-            "no upstream is configured: set upstream (--upstream, POPGATE_UPSTREAM) to the URL of the IMAP server, like imaps://mail.example.com",
+            "no upstream is configured: set upstream (--upstream, POPGATE_UPSTREAM) to the URL of the mail server, like imaps://mail.example.com or https://mail.example.com/jmap/session",
         ));
-    };
-    let server = url::parse(&given.value).map_err(|problem| given.wrong(problem))?;
-    let cleartext = server.security == imap::Security::Cleartext;
-    if cleartext && !url::is_loopback(&server.host) {
-        warnings.push(format!(
-            "PASSWORDS AND MAIL CROSS THE NETWORK UNPROTECTED to {}: use imaps:// or imap+starttls:// unless every hop is trusted",
-            server.name
-        ));
-    }
-    let tls = match &settings.ca_file {
-        Some(ca_file) => trust::only(&ca_file.value).map_err(|problem| ca_file.wrong(problem))?,
-        None if cleartext => trust::nobody().map_err(|problem| given.wrong(problem))?,
-        None => trust::system().map_err(|problem| ConfigError::missing("ca_file", problem))?,
     };
     let delete = match &settings.delete {
         Some(delete) => delete.value.parse().map_err(|error| {
@@ -132,6 +138,37 @@ fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<imap::Con
         })?,
         None => DeletePolicy::TrashIfThere,
     };
+    match url::parse(&given.value).map_err(|problem| given.wrong(problem))? {
+        url::Server::Imap(server) => {
+            imap_upstream(settings, given, server, delete, warnings).map(Upstream::Imap)
+        }
+        url::Server::Jmap(server) => {
+            jmap_upstream(settings, given, server, delete).map(Upstream::Jmap)
+        }
+    }
+}
+
+fn imap_upstream(
+    settings: &Settings,
+    given: &Given<String>,
+    server: url::ImapServer,
+    delete: DeletePolicy,
+    warnings: &mut Vec<String>,
+) -> Result<imap::Config, ConfigError> {
+    if let Some(hosts) = settings
+        .trusted_hosts
+        .as_ref()
+        .filter(|it| !it.value.is_empty())
+    {
+        return Err(hosts.wrong("is for JMAP: an IMAP server has one host"));
+    }
+    let cleartext = server.security == imap::Security::Cleartext;
+    if cleartext && !url::is_loopback(&server.host) {
+        warnings.push(format!(
+            "PASSWORDS AND MAIL CROSS THE NETWORK UNPROTECTED to {}: use imaps:// or imap+starttls:// unless every hop is trusted",
+            server.name
+        ));
+    }
     let unique_ids = match &settings.unique_ids {
         Some(format) => format
             .value
@@ -144,7 +181,7 @@ fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<imap::Con
         host: server.host,
         port: server.port,
         security: server.security,
-        tls,
+        tls: trusted(settings, given, cleartext)?,
         delete,
         unique_ids,
         send_client_address: settings
@@ -154,6 +191,64 @@ fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<imap::Con
         timeouts: bounds::upstream_timeouts(settings)?,
         limits: bounds::upstream_limits(settings)?,
     })
+}
+
+fn jmap_upstream(
+    settings: &Settings,
+    given: &Given<String>,
+    server: url::JmapServer,
+    delete: DeletePolicy,
+) -> Result<jmap::Config, ConfigError> {
+    if let Some(format) = &settings.unique_ids {
+        return Err(format.wrong("is for IMAP: over JMAP unique ids are made of blob ids"));
+    }
+    if let Some(send) = settings.send_client_address.as_ref().filter(|it| it.value) {
+        return Err(send.wrong("is for IMAP: JMAP has no way to tell the client's address"));
+    }
+    let origins = match &settings.trusted_hosts {
+        Some(hosts) => jmap::Origins::new(&server.resource, &hosts.value)
+            .map_err(|problem| hosts.wrong(problem))?,
+        None => {
+            jmap::Origins::new(&server.resource, &[]).map_err(|problem| given.wrong(problem))?
+        }
+    };
+    let elsewhere = settings
+        .trusted_hosts
+        .as_ref()
+        .is_some_and(|it| !it.value.is_empty());
+    let cleartext = server.resource.scheme() == "http" && !elsewhere;
+    let timeouts = bounds::upstream_timeouts(settings)?;
+    let limits = bounds::upstream_limits(settings)?;
+    Ok(jmap::Config {
+        name: server.name,
+        resource: server.resource,
+        origins,
+        tls: trusted(settings, given, cleartext)?,
+        delete,
+        timeouts: jmap::Timeouts {
+            connect: timeouts.connect,
+            silence: timeouts.silence,
+            command: timeouts.command,
+        },
+        limits: jmap::Limits {
+            message: limits.literal,
+            answer: jmap::Limits::ANSWER,
+            messages: usize::try_from(limits.messages).unwrap_or(usize::MAX),
+        },
+    })
+}
+
+/// Whom the upstream's certificate must come from.
+fn trusted(
+    settings: &Settings,
+    upstream: &Given<String>,
+    cleartext: bool,
+) -> Result<Arc<rustls::ClientConfig>, ConfigError> {
+    match &settings.ca_file {
+        Some(ca_file) => trust::only(&ca_file.value).map_err(|problem| ca_file.wrong(problem)),
+        None if cleartext => trust::nobody().map_err(|problem| upstream.wrong(problem)),
+        None => trust::system().map_err(|problem| ConfigError::missing("ca_file", problem)),
+    }
 }
 
 fn http(

@@ -31,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "replace_nul",
     "unique_ids",
     "send_client_address",
+    "trusted_hosts",
     "limits.connections",
     "limits.connections_per_address",
     "limits.buffered_octets",
@@ -69,6 +70,7 @@ pub struct Settings {
     pub(super) replace_nul: Option<Given<bool>>,
     pub(super) unique_ids: Option<Given<String>>,
     pub(super) send_client_address: Option<Given<bool>>,
+    pub(super) trusted_hosts: Option<Given<Vec<String>>>,
     pub(super) log_format: Option<Given<String>>,
     pub(super) log_level: Option<Given<String>>,
     /// What only the file can say: [`Settings::given`] tells its origin.
@@ -99,6 +101,7 @@ struct Document {
     replace_nul: Written<bool>,
     unique_ids: Written<String>,
     send_client_address: Written<bool>,
+    trusted_hosts: Written<Vec<String>>,
     limits: LimitsTable,
     timeouts: TimeoutsTable,
     upstream_limits: UpstreamLimitsTable,
@@ -200,6 +203,7 @@ impl Settings {
             replace_nul: text.given("replace_nul", file.replace_nul),
             unique_ids: text.given("unique_ids", file.unique_ids),
             send_client_address: text.given("send_client_address", file.send_client_address),
+            trusted_hosts: text.given("trusted_hosts", file.trusted_hosts),
             log_format: over
                 .log_format
                 .or_else(|| text.given("log.format", file.log.format)),

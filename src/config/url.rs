@@ -7,6 +7,22 @@ use url::Url;
 
 use crate::upstream::imap::Security;
 
+/// The upstream that a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    Imap(ImapServer),
+    Jmap(JmapServer),
+}
+
+/// A JMAP server by the URL of its session resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JmapServer {
+    /// The URL, without what may be secret in it.
+    pub name: String,
+    /// `https`, or `http` on loopback.
+    pub resource: Url,
+}
+
 /// An IMAP server by its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImapServer {
@@ -18,12 +34,14 @@ pub(super) struct ImapServer {
     pub security: Security,
 }
 
-const SCHEMES: &str = "imaps://host[:993], imap+starttls://host[:143] or imap+plain://host[:143]";
+const SCHEMES: &str = "imaps://host[:993], imap+starttls://host[:143] or imap+plain://host[:143] for IMAP, https://host/path or jmap://host for JMAP";
 
-/// Reads `imaps://host[:993]`, `imap+starttls://host[:143]`,
-/// `imap+plain://host[:143]`. What is refused is not repeated in the message:
-/// it may hold a password.
-pub(super) fn parse(text: &str) -> Result<ImapServer, String> {
+/// Where a JMAP server's session resource is found (RFC 8620 §2.2).
+const WELL_KNOWN: &str = "/.well-known/jmap";
+
+/// Reads the URL of an IMAP or JMAP server. What is refused is not repeated in
+/// the message: it may hold a password.
+pub(super) fn parse(text: &str) -> Result<Server, String> {
     if text.is_empty() {
         return Err(format!("is empty: expected {SCHEMES}"));
     }
@@ -47,19 +65,10 @@ pub(super) fn parse(text: &str) -> Result<ImapServer, String> {
         "http" if !url.host_str().is_some_and(is_loopback) => {
             return Err("http:// is for a JMAP server on loopback only: use https://".to_owned());
         }
-        "https" | "http" | "jmap" => {
-            return Err(format!(
-                "{}:// is a JMAP server, and this version of popgate speaks only IMAP upstream: use {SCHEMES}",
-                url.scheme()
-            ));
-        }
+        "https" | "http" | "jmap" => return jmap(&url).map(Server::Jmap),
         _ => return Err(format!("the scheme is not known: expected {SCHEMES}")),
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "a URL must not hold credentials: each POP3 client logs in with its own".to_owned(),
-        );
-    }
+    no_credentials(&url)?;
     if !matches!(url.path(), "" | "/") {
         return Err("an IMAP URL has no path here: popgate opens INBOX".to_owned());
     }
@@ -90,12 +99,55 @@ pub(super) fn parse(text: &str) -> Result<ImapServer, String> {
         url.scheme(),
         shown_host.to_ascii_lowercase()
     );
-    Ok(ImapServer {
+    Ok(Server::Imap(ImapServer {
         name,
         host,
         port,
         security,
-    })
+    }))
+}
+
+fn no_credentials(url: &Url) -> Result<(), String> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(());
+    }
+    Err("a URL must not hold credentials: each POP3 client logs in with its own".to_owned())
+}
+
+/// `https://host/path` and `http://loopback/path` name the session resource,
+/// `jmap://host` a host that tells where it is.
+fn jmap(url: &Url) -> Result<JmapServer, String> {
+    no_credentials(url)?;
+    if url.fragment().is_some() {
+        return Err("a JMAP URL has no # part".to_owned());
+    }
+    let resource = if url.scheme() == "jmap" {
+        if !matches!(url.path(), "" | "/") || url.query().is_some() {
+            return Err("a jmap:// URL has no path: with one, write https://host/path".to_owned());
+        }
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| format!("has no host: expected {SCHEMES}"))?;
+        let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+        Url::parse(&format!("https://{host}{port}{WELL_KNOWN}"))
+            .map_err(|_| "the host is neither a DNS name nor an IP address".to_owned())?
+    } else {
+        url.clone()
+    };
+    let host = resource.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if ServerName::try_from(bare).is_err() {
+        return Err("the host is neither a DNS name nor an IP address".to_owned());
+    }
+    if resource.port() == Some(0) {
+        return Err("port 0 is no port to connect to".to_owned());
+    }
+    let port = resource.port().map_or(String::new(), |it| format!(":{it}"));
+    // What stands behind a ? may be a secret, and the name is logged.
+    let name = match url.scheme() {
+        "jmap" => format!("jmap://{host}{port}"),
+        scheme => format!("{scheme}://{host}{port}{}", resource.path()),
+    };
+    Ok(JmapServer { name, resource })
 }
 
 /// Whether `host` is this machine, without asking a resolver.
@@ -116,7 +168,9 @@ mod tests {
     #[test]
     fn the_three_schemes() {
         let server = |url: &str| {
-            let server = parse(url).unwrap();
+            let Server::Imap(server) = parse(url).unwrap() else {
+                panic!("{url} is IMAP")
+            };
             (server.security, server.host, server.port, server.name)
         };
         let expected = |security, host: &str, port, name: &str| {
@@ -148,6 +202,42 @@ mod tests {
     }
 
     #[test]
+    fn jmap_servers() {
+        for (url, name, resource) in [
+            (
+                "https://Mail.Example.com/jmap/session",
+                "https://mail.example.com/jmap/session",
+                "https://mail.example.com/jmap/session",
+            ),
+            (
+                "https://mail.example.com:8443/s?key=s3cret",
+                "https://mail.example.com:8443/s",
+                "https://mail.example.com:8443/s?key=s3cret",
+            ),
+            (
+                "http://[::1]:8080/",
+                "http://[::1]:8080/",
+                "http://[::1]:8080/",
+            ),
+            (
+                "jmap://Mail.Example.com",
+                "jmap://mail.example.com",
+                "https://mail.example.com/.well-known/jmap",
+            ),
+            (
+                "jmap://b\u{fc}ro.example:8443/",
+                "jmap://xn--bro-hoa.example:8443",
+                "https://xn--bro-hoa.example:8443/.well-known/jmap",
+            ),
+        ] {
+            let Server::Jmap(server) = parse(url).unwrap() else {
+                panic!("{url} is JMAP")
+            };
+            assert_eq!((&*server.name, server.resource.as_str()), (name, resource));
+        }
+    }
+
+    #[test]
     fn what_is_refused_and_why() {
         for (url, says) in [
             ("", "is empty"),
@@ -158,10 +248,15 @@ mod tests {
                 "does not say how it is protected",
             ),
             ("pop3://mail.example.com", "the scheme is not known"),
-            ("https://mail.example.com/jmap", "JMAP"),
-            ("jmap://mail.example.com", "JMAP"),
-            ("http://127.0.0.1:8080/jmap", "speaks only IMAP"),
             ("http://mail.example.com/jmap", "on loopback only"),
+            ("http://127.0.0.1.example.com/jmap", "on loopback only"),
+            ("jmap://", "has no host"),
+            ("jmap:///path", "has no path"),
+            ("jmap://host/path", "has no path"),
+            ("jmap://host?x=1", "has no path"),
+            ("https://host/jmap#x", "no # part"),
+            ("https://host:0/jmap", "port 0"),
+            ("https://a_b!c/jmap", "neither a DNS name"),
             ("imaps://", "has no host"),
             ("imaps:", "has no host"),
             ("imaps:mail.example.com", "has no path here"),
@@ -192,6 +287,7 @@ mod tests {
             "imaps://alice:s3cret@",
             "alice:s3cret@host",
             "https://alice:s3cret@host/",
+            "jmap://s3cret@host",
         ] {
             let problem = parse(url).unwrap_err();
             assert!(!problem.contains("s3cret"), "{problem}");

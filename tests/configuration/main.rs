@@ -210,9 +210,12 @@ fn the_file_itself() {
 #[test]
 fn an_upstream_that_cannot_be_meant() {
     for (url, says) in [
-        ("https://mail.example.com/jmap", "https:// is a JMAP server"),
-        ("jmap://mail.example.com", "jmap:// is a JMAP server"),
-        ("http://127.0.0.1:8080/jmap", "http:// is a JMAP server"),
+        (
+            "https://alice:s3cret@mail.example.com/jmap",
+            "a URL must not hold credentials",
+        ),
+        ("jmap://mail.example.com/path", "a jmap:// URL has no path"),
+        ("jmap://", "has no host"),
         (
             "http://mail.example.com/jmap",
             "http:// is for a JMAP server on loopback only",

@@ -11,6 +11,7 @@ use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::DeletePolicy;
 use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap as ImapUpstream;
+use popgate::upstream::jmap::Jmap as JmapUpstream;
 
 use crate::recorder::Recorder;
 use crate::subject::{Change, Changed, Held, Other, PLAIN, Subject, plain};
@@ -149,8 +150,13 @@ impl Imap {
         self.recorder.commands()
     }
 
+    /// The server itself.
+    pub fn server(&self) -> &MailServer {
+        self.server.get()
+    }
+
     /// A session past the recorder.
-    fn client(&self) -> ImapClient {
+    pub fn client(&self) -> ImapClient {
         let password = self
             .password
             .lock()
@@ -319,8 +325,11 @@ pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Ar
         ..Overrides::default()
     };
     let config = config::load(overrides, Purpose::Check).unwrap();
-    assert_eq!(config.upstream.delete, delete);
-    Arc::new(ImapUpstream::new(config.upstream))
+    assert_eq!(config.upstream.delete(), delete);
+    match config.upstream {
+        config::Upstream::Imap(config) => Arc::new(ImapUpstream::new(config)),
+        config::Upstream::Jmap(config) => Arc::new(JmapUpstream::new(config)),
+    }
 }
 
 /// Cyrus's own tool, run as `scripts/start-cyrus` runs it.

@@ -22,17 +22,24 @@ fn with(lines: &str) -> Result<Resolved, String> {
     ))
 }
 
+fn imap(config: &Resolved) -> &imap::Config {
+    match &config.upstream {
+        Upstream::Imap(config) => config,
+        Upstream::Jmap(_) => panic!("this is IMAP"),
+    }
+}
+
 #[test]
 fn what_is_not_set_has_its_default() {
     let config = with("").unwrap();
     assert_eq!(config.server.limits, Limits::default());
     assert_eq!(config.server.timeouts, Timeouts::default());
     assert!(!config.server.allow_cleartext && !config.server.session_takeover);
-    assert_eq!(config.upstream.limits, imap::Limits::default());
-    assert_eq!(config.upstream.timeouts, imap::Timeouts::default());
-    assert_eq!(config.upstream.delete, DeletePolicy::TrashIfThere);
-    assert_eq!(config.upstream.unique_ids, UniqueIdFormat::default());
-    assert!(!config.upstream.send_client_address);
+    assert_eq!(imap(&config).limits, imap::Limits::default());
+    assert_eq!(imap(&config).timeouts, imap::Timeouts::default());
+    assert_eq!(imap(&config).delete, DeletePolicy::TrashIfThere);
+    assert_eq!(imap(&config).unique_ids, UniqueIdFormat::default());
+    assert!(!imap(&config).send_client_address);
     assert_eq!((config.http, config.state), (None, None));
 }
 
@@ -77,7 +84,7 @@ fn every_value_arrives_in_its_place() {
         }
     );
     assert_eq!(
-        config.upstream.limits,
+        imap(&config).limits,
         imap::Limits {
             literal: 1 << 30,
             line: 8192,
@@ -85,7 +92,7 @@ fn every_value_arrives_in_its_place() {
         }
     );
     assert_eq!(
-        config.upstream.timeouts,
+        imap(&config).timeouts,
         imap::Timeouts {
             connect: seconds(3),
             silence: seconds(4),
@@ -93,9 +100,9 @@ fn every_value_arrives_in_its_place() {
         }
     );
     assert!(config.server.allow_cleartext && config.server.session_takeover);
-    assert!(config.upstream.send_client_address);
-    assert_eq!(config.upstream.delete, DeletePolicy::Expunge);
-    assert_eq!(config.upstream.unique_ids, "%v.%u".parse().unwrap());
+    assert!(imap(&config).send_client_address);
+    assert_eq!(imap(&config).delete, DeletePolicy::Expunge);
+    assert_eq!(imap(&config).unique_ids, "%v.%u".parse().unwrap());
     assert_eq!(config.http, Some("127.0.0.1:9110".parse().unwrap()));
     assert_eq!(config.log.format, logging::Format::Json);
 }
@@ -188,8 +195,46 @@ fn what_is_refused_and_why() {
             "popgate.toml:3: state: cannot make the folder /nowhere/at/all",
         ),
         (
+            "trusted_hosts = [\"files.example.com\"]",
+            "popgate.toml:3: trusted_hosts: is for JMAP",
+        ),
+        (
             "state = \"/dev/null\"",
             "popgate.toml:3: state: /dev/null is not a folder",
+        ),
+    ] {
+        let problem = with(lines).unwrap_err();
+        assert!(problem.starts_with(says), "{lines}: {problem}");
+    }
+}
+
+#[test]
+fn a_jmap_upstream_and_what_is_not_for_it() {
+    let with = |lines: &str| {
+        resolved(&format!(
+            "upstream = \"http://127.0.0.1:8080/jmap\"\npop3 = \"127.0.0.1:0\"\n{lines}"
+        ))
+    };
+    let config = with("delete = \"refuse\"\nupstream_limits.literal = \"1 MiB\"").unwrap();
+    assert!(config.server.refuse_deletion);
+    let Upstream::Jmap(jmap) = &config.upstream else {
+        panic!("this is JMAP")
+    };
+    assert_eq!(jmap.name, "http://127.0.0.1:8080/jmap");
+    assert_eq!(jmap.limits.message, 1024 * 1024);
+    assert!(with("trusted_hosts = []").is_ok());
+    for (lines, says) in [
+        (
+            "trusted_hosts = [\"https://files.example.com\"]",
+            "popgate.toml:3: trusted_hosts: \"https://files.example.com\" is not a host",
+        ),
+        (
+            "unique_ids = \"%08Xu%08Xv\"",
+            "popgate.toml:3: unique_ids: is for IMAP",
+        ),
+        (
+            "send_client_address = true",
+            "popgate.toml:3: send_client_address: is for IMAP",
         ),
     ] {
         let problem = with(lines).unwrap_err();
@@ -313,11 +358,11 @@ fn the_example_resolves_and_tells_the_true_defaults() {
     let config = resolved(&uncommented().replace("imaps://", "imap+plain://")).unwrap();
     assert_eq!(config.server.limits, Limits::default());
     assert_eq!(config.server.timeouts, Timeouts::default());
-    assert_eq!(config.upstream.limits, imap::Limits::default());
-    assert_eq!(config.upstream.timeouts, imap::Timeouts::default());
-    assert_eq!(config.upstream.unique_ids, UniqueIdFormat::default());
+    assert_eq!(imap(&config).limits, imap::Limits::default());
+    assert_eq!(imap(&config).timeouts, imap::Timeouts::default());
+    assert_eq!(imap(&config).unique_ids, UniqueIdFormat::default());
     assert!(!config.server.allow_cleartext && !config.server.session_takeover);
-    assert!(!config.upstream.send_client_address);
+    assert!(!imap(&config).send_client_address);
     assert_eq!(config.server.listeners.len(), 3);
 }
 
