@@ -1,6 +1,6 @@
 //! What the integration tests share: real mail servers, the gateway under
-//! test, a POP3 client that checks what it reads, a scripted IMAP server and a
-//! proxy that breaks connections at a chosen place.
+//! test, a POP3 client that checks what it reads, scripted IMAP and JMAP
+//! servers, and a proxy that breaks connections at a chosen place.
 //!
 //! All of it blocks and all waiting is bounded by [`PATIENCE`], so that a test
 //! reads from top to bottom and ends.
@@ -16,6 +16,7 @@ pub mod imap_client;
 pub mod messages;
 pub mod pop3;
 pub mod scripted_imap;
+pub mod scripted_jmap;
 pub mod servers;
 mod tls;
 
@@ -27,6 +28,7 @@ pub use gateway::Gateway;
 pub use imap_client::{ImapClient, Stored};
 pub use pop3::Pop3;
 pub use scripted_imap::{Answer, ScriptedImap};
+pub use scripted_jmap::ScriptedJmap;
 pub use servers::{Courier, Cyrus, Dovecot, MailServer, courier, cyrus, dovecot};
 
 /// How long anything here waits for something that must happen. Generous: it

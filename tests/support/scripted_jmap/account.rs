@@ -1,0 +1,156 @@
+//! What a [`super::ScriptedJmap`] holds, and what it can do.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{API, BLOB, CORE, DOWNLOAD, MAIL};
+
+/// The inbox's id.
+pub const INBOX: &str = "mb-inbox";
+/// The Trash's id.
+pub const TRASH: &str = "mb-trash";
+
+/// One Email.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Email {
+    pub id: String,
+    pub blob: String,
+    pub received_at: String,
+    pub mailboxes: BTreeSet<String>,
+    pub octets: Vec<u8>,
+}
+
+impl Email {
+    pub fn is_in(&self, mailbox: &str) -> bool {
+        self.mailboxes.contains(mailbox)
+    }
+}
+
+/// The account, and the server's limits.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub emails: Vec<Email>,
+    /// Ids of mailboxes and their roles.
+    pub mailboxes: Vec<(String, Option<String>)>,
+    /// Of the Emails.
+    pub state: u64,
+    pub session_state: String,
+    pub username: String,
+    pub read_only: bool,
+    pub max_objects_in_get: usize,
+    pub max_objects_in_set: usize,
+    pub max_calls_in_request: usize,
+    pub max_size_request: usize,
+    pub max_concurrent_requests: usize,
+    /// Ids in one answer to a query, whatever was asked for.
+    pub query_limit: usize,
+    /// Downloads of a part by HTTP.
+    pub ranges: bool,
+    /// `Blob/get`.
+    pub blobs: bool,
+    /// Downloads are sent in chunks, without a length.
+    pub chunked: bool,
+    /// Changes to the session resource, made last.
+    pub patch: Vec<(String, Value)>,
+    made: u64,
+}
+
+impl Account {
+    pub(super) fn new() -> Self {
+        Self {
+            emails: Vec::new(),
+            mailboxes: vec![
+                (INBOX.to_owned(), Some("inbox".to_owned())),
+                (TRASH.to_owned(), Some("trash".to_owned())),
+                ("mb-other".to_owned(), None),
+            ],
+            state: 1,
+            session_state: "session-1".to_owned(),
+            username: String::new(),
+            read_only: false,
+            max_objects_in_get: 100,
+            max_objects_in_set: 100,
+            max_calls_in_request: 16,
+            max_size_request: 1_000_000,
+            max_concurrent_requests: 4,
+            query_limit: usize::MAX,
+            ranges: true,
+            blobs: false,
+            chunked: false,
+            patch: Vec::new(),
+            made: 0,
+        }
+    }
+
+    /// Puts a message into the inbox, a minute after the one before.
+    pub fn deliver(&mut self, octets: &[u8]) -> String {
+        self.made += 1;
+        let number = self.made;
+        let email = Email {
+            id: format!("M{number}"),
+            blob: format!("G{number}"),
+            received_at: format!("2026-01-02T{:02}:{:02}:00Z", number / 60, number % 60),
+            mailboxes: BTreeSet::from([INBOX.to_owned()]),
+            octets: octets.to_vec(),
+        };
+        let id = email.id.clone();
+        self.emails.push(email);
+        self.state += 1;
+        id
+    }
+
+    pub fn email(&mut self, id: &str) -> &mut Email {
+        let found = self.emails.iter_mut().find(|email| email.id == id);
+        found.unwrap_or_else(|| panic!("there is no Email {id}"))
+    }
+
+    /// Another client changes something.
+    pub fn change(&mut self, change: impl FnOnce(&mut Vec<Email>)) {
+        change(&mut self.emails);
+        self.state += 1;
+    }
+
+    /// The session resource (RFC 8620 §2).
+    pub fn session(&self) -> Value {
+        let mut capabilities = json!({
+            CORE: {
+                "maxSizeUpload": 50_000_000,
+                "maxConcurrentUpload": 4,
+                "maxSizeRequest": self.max_size_request,
+                "maxConcurrentRequests": self.max_concurrent_requests,
+                "maxCallsInRequest": self.max_calls_in_request,
+                "maxObjectsInGet": self.max_objects_in_get,
+                "maxObjectsInSet": self.max_objects_in_set,
+                "collationAlgorithms": [],
+            },
+            MAIL: {},
+        });
+        let mut of_account = json!({ MAIL: {} });
+        if self.blobs {
+            capabilities[BLOB] = json!({});
+            of_account[BLOB] = json!({ "maxSizeBlobSet": 1, "maxDataSources": 1 });
+        }
+        let mut session = json!({
+            "capabilities": capabilities,
+            "accounts": { "acc": {
+                "name": "mail", "isPersonal": true, "isReadOnly": self.read_only,
+                "accountCapabilities": of_account,
+            } },
+            "primaryAccounts": { MAIL: "acc" },
+            "username": self.username,
+            "apiUrl": API,
+            "downloadUrl": format!("{DOWNLOAD}{{accountId}}/{{blobId}}/{{name}}?accept={{type}}"),
+            "uploadUrl": "/jmap/upload/{accountId}",
+            "eventSourceUrl": "/jmap/events",
+            "state": self.session_state,
+        });
+        for (pointer, value) in &self.patch {
+            match session.pointer_mut(pointer) {
+                Some(place) => *place = value.clone(),
+                None => session[pointer.trim_start_matches('/')] = value.clone(),
+            }
+        }
+        session
+    }
+}
