@@ -1,6 +1,6 @@
-//! Real POP3 clients against the real program, in front of a real Dovecot: all
-//! mail arrives octet by octet, the second run fetches nothing, and what a
-//! client deletes is gone upstream.
+//! Real POP3 clients against the real program, in front of a real Dovecot by
+//! IMAP and a real Cyrus by JMAP: all mail arrives octet by octet, the second run
+//! fetches nothing, and what a client deletes is gone upstream.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,12 +12,47 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use support::{Dovecot, Gateway, messages};
+use support::{Cyrus, Dovecot, Gateway, MailServer, Stored, messages};
 use tempfile::TempDir;
 
-/// popgate in front of a Dovecot that holds `mail` in alice's INBOX.
+/// What is behind popgate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upstream {
+    /// Dovecot, by IMAP.
+    Imap,
+    /// Cyrus, by JMAP.
+    Jmap,
+}
+
+enum Server {
+    Dovecot(Dovecot),
+    Cyrus(Cyrus),
+}
+
+/// Each of these is a test with either upstream.
+macro_rules! clients {
+    ($($client:ident),* $(,)?) => {
+        mod imap {
+            $(#[test] fn $client() { super::$client(super::Upstream::Imap) })*
+        }
+        mod jmap {
+            $(#[test] fn $client() { super::$client(super::Upstream::Jmap) })*
+        }
+    };
+}
+
+clients!(
+    curl,
+    curl_with_a_token,
+    python_poplib,
+    fetchmail,
+    mpop,
+    getmail6
+);
+
+/// popgate in front of a server that holds `mail` in alice's INBOX.
 struct Front {
-    dovecot: Dovecot,
+    server: Server,
     gateway: Gateway,
     mail: Vec<Vec<u8>>,
     dir: TempDir,
@@ -31,21 +66,26 @@ enum Tls {
 }
 
 impl Front {
-    fn start(mail: Vec<Vec<u8>>) -> Option<Self> {
-        Self::with(mail, &[])
-    }
-
-    fn with(mail: Vec<Vec<u8>>, options: &[(&str, &str)]) -> Option<Self> {
-        let dovecot = Dovecot::with(options)?;
-        let mut imap = dovecot.imap("alice");
-        for message in &mail {
-            imap.append("INBOX", message);
+    fn start(upstream: Upstream, mail: Vec<Vec<u8>>) -> Option<Self> {
+        let server = match upstream {
+            Upstream::Imap => Server::Dovecot(Dovecot::with(&[("OAUTH", "1")])?),
+            Upstream::Jmap => Server::Cyrus(Cyrus::start()?),
+        };
+        let url = match &server {
+            Server::Dovecot(server) => server.imaps_url(),
+            Server::Cyrus(server) => server.jmap_https_url(),
+        };
+        let mut imap = server.get().imap("alice");
+        for (at, message) in mail.iter().enumerate() {
+            // In JMAP what arrives within a second has no order.
+            let time = format!("01-Jan-2026 00:{at:02}:00 +0000");
+            imap.append_at("INBOX", &time, message);
         }
-        let ca_file = dovecot.ca_file();
+        let ca_file = server.get().ca_file();
         let more = ["--ca-file", ca_file.to_str().unwrap(), "--delete", "trash"];
-        let gateway = Gateway::in_front_of(&dovecot.imaps_url(), &more);
+        let gateway = Gateway::in_front_of(&url, &more);
         Some(Self {
-            dovecot,
+            server,
             gateway,
             mail,
             dir: tempfile::tempdir().unwrap(),
@@ -160,8 +200,13 @@ impl Front {
         }
     }
 
+    /// All that a mailbox of alice's holds.
+    fn mailbox(&self, mailbox: &str) -> Vec<Stored> {
+        self.server.get().mailbox("alice", mailbox)
+    }
+
     fn assert_untouched(&self) {
-        let stored = self.dovecot.mailbox("alice", "INBOX");
+        let stored = self.mailbox("INBOX");
         assert!(stored.iter().map(|message| &message.octets).eq(&self.mail));
         assert!(
             stored.iter().all(|message| message.flags.is_empty()),
@@ -171,9 +216,36 @@ impl Front {
 
     /// All mail was deleted by the client: it lies in Trash.
     fn assert_moved_to_trash(&self) {
-        assert_eq!(self.dovecot.mailbox("alice", "INBOX"), []);
-        let trash = self.dovecot.mailbox("alice", "Trash");
-        assert!(trash.iter().map(|message| &message.octets).eq(&self.mail));
+        assert!(self.mailbox("INBOX").is_empty());
+        // What is moved at once comes there in any order.
+        let sorted = |messages: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
+            let mut messages = messages;
+            messages.sort();
+            messages
+        };
+        let trash = self.mailbox("Trash").into_iter();
+        let trash = sorted(trash.map(|message| message.octets).collect());
+        assert!(trash == sorted(self.mail.clone()));
+    }
+}
+
+impl Server {
+    fn get(&self) -> &MailServer {
+        match self {
+            Self::Dovecot(server) => server,
+            Self::Cyrus(server) => server,
+        }
+    }
+
+    /// A token of alice's, and one that is no good.
+    fn tokens(&self) -> (String, String) {
+        match self {
+            Self::Dovecot(server) => (
+                server.token("alice", Duration::from_secs(3600)),
+                server.expired_token("alice"),
+            ),
+            Self::Cyrus(server) => (server.jmap_token("alice"), server.jmap_token("bob")),
+        }
     }
 }
 
@@ -204,11 +276,10 @@ fn usual_mail() -> Vec<Vec<u8>> {
     mail
 }
 
-#[test]
-fn curl() {
+fn curl(upstream: Upstream) {
     let mut mail = messages::awkward();
     mail.extend(usual_mail());
-    let Some(front) = Front::start(mail) else {
+    let Some(front) = Front::start(upstream, mail) else {
         return;
     };
     let ca_file = front.ca_file();
@@ -249,18 +320,14 @@ fn curl() {
             "--list-only",
         ],
     );
-    let inbox = front.dovecot.mailbox("alice", "INBOX");
+    let inbox = front.mailbox("INBOX");
     assert_eq!(inbox.len(), front.mail.len() - 1);
     assert!(inbox.iter().all(|message| message.octets != front.mail[2]));
-    assert_eq!(
-        front.dovecot.mailbox("alice", "Trash")[0].octets,
-        front.mail[2]
-    );
+    assert_eq!(front.mailbox("Trash")[0].octets, front.mail[2]);
 }
 
-#[test]
-fn curl_with_a_token() {
-    let Some(front) = Front::with(usual_mail(), &[("OAUTH", "1")]) else {
+fn curl_with_a_token(upstream: Upstream) {
+    let Some(front) = Front::start(upstream, usual_mail()) else {
         return;
     };
     let ca_file = front.ca_file();
@@ -281,12 +348,11 @@ fn curl_with_a_token() {
         ];
         front.run("curl", &arguments)
     };
+    let (good, bad) = front.server.tokens();
     for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
-        let good = front.dovecot.token("alice", Duration::from_secs(3600));
         let output = fetch(&good, mechanism);
         assert!(output.status.success(), "{mechanism}: {output:?}");
         assert!(output.stdout == front.mail[0]);
-        let bad = front.dovecot.expired_token("alice");
         // 67: the server refused the login.
         assert_eq!(
             fetch(&bad, mechanism).status.code(),
@@ -297,11 +363,10 @@ fn curl_with_a_token() {
     front.assert_untouched();
 }
 
-#[test]
-fn python_poplib() {
+fn python_poplib(upstream: Upstream) {
     let mut mail = messages::awkward();
     mail.extend(usual_mail());
-    let Some(front) = Front::start(mail) else {
+    let Some(front) = Front::start(upstream, mail) else {
         return;
     };
     let script = front.file(
@@ -378,10 +443,9 @@ pop3.quit()
     front.assert_moved_to_trash();
 }
 
-#[test]
-fn fetchmail() {
+fn fetchmail(upstream: Upstream) {
     for tls in [Tls::Implicit, Tls::Stls] {
-        let Some(front) = Front::start(usual_mail()) else {
+        let Some(front) = Front::start(upstream, usual_mail()) else {
             return;
         };
         let maildir = front.maildir("mail");
@@ -430,10 +494,9 @@ fn fetchmail() {
     }
 }
 
-#[test]
-fn mpop() {
+fn mpop(upstream: Upstream) {
     for tls in [Tls::Implicit, Tls::Stls] {
-        let Some(front) = Front::start(usual_mail()) else {
+        let Some(front) = Front::start(upstream, usual_mail()) else {
             return;
         };
         let fetch = |name: &str, keep: &str, ids: &str| -> PathBuf {
@@ -463,10 +526,9 @@ fn mpop() {
     }
 }
 
-#[test]
-fn getmail6() {
+fn getmail6(upstream: Upstream) {
     // It has no STLS.
-    let Some(front) = Front::start(usual_mail()) else {
+    let Some(front) = Front::start(upstream, usual_mail()) else {
         return;
     };
     let fetch = |name: &str, delete: bool, all: bool| -> PathBuf {

@@ -1,6 +1,6 @@
 //! The contract of the seam (`popgate::upstream`): what the server in front may
 //! rely on, whatever protocol the mailboxes speak. The cases know nothing of
-//! IMAP; a [`Subject`] starts a mailbox service, plays its other clients, and
+//! IMAP or JMAP; a [`Subject`] starts a mailbox service, plays its other clients, and
 //! looks behind popgate's back at what became of the mail.
 //!
 //! A new upstream implements [`Subject`] and gets a line here; the cases stay.
@@ -13,6 +13,8 @@ mod support;
 mod fallbacks;
 #[path = "contract/imap.rs"]
 mod imap;
+#[path = "contract/jmap.rs"]
+mod jmap;
 #[path = "contract/listing.rs"]
 mod listing;
 #[path = "contract/login.rs"]
@@ -29,10 +31,11 @@ mod top;
 mod update;
 
 use imap::{Imap, Protection};
-use subject::{Cases, Subject};
+use jmap::Jmap;
+use subject::{Case, Subject};
 
 /// Runs cases one after the other on one service, each from an empty mailbox.
-fn hold(subject: Option<impl Subject>, cases: Cases) {
+fn hold(subject: Option<impl Subject>, cases: &[(&str, Case)]) {
     let Some(subject) = subject else { return };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -91,9 +94,18 @@ contract! {
         Imap::dovecot_hiding(&["LITERAL+", "SASL-IR", "ESEARCH", "SPECIAL-USE"]);
     courier: Imap::courier();
     cyrus: Imap::cyrus(Protection::None);
+    cyrus_jmap: Jmap::cyrus(Protection::Tls);
 }
 
 #[test]
 fn cyrus_starttls_logins() {
     hold(Imap::cyrus(Protection::StartTls), login::CASES);
+}
+
+/// By HTTP/1.1: under TLS, HTTP/2 is spoken.
+#[test]
+fn cyrus_jmap_cleartext() {
+    let cyrus = Jmap::cyrus(Protection::None);
+    let all = [login::CASES, listing::CASES, retrieval::CASES, top::CASES];
+    hold(cyrus, &all.concat());
 }

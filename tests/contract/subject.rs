@@ -61,6 +61,11 @@ pub trait Subject: Sync {
     /// removed, for as long as it was not told of that (RFC 2180 §4.1).
     fn keeps_what_was_removed(&self) -> bool;
 
+    /// Whether the service can send a part of a message and no more.
+    fn sends_parts(&self) -> bool {
+        true
+    }
+
     /// Octets that the service has sent to popgate so far.
     fn received(&self) -> u64;
 }

@@ -81,7 +81,11 @@ async fn the_top_of_a_large_message_costs_little(subject: &dyn Subject) {
         // The session is at rest: nothing more is on its way.
         assert_eq!(whole(&mut session, 1).await, plain(1..=1)[0]);
         let cost = subject.received() - before;
-        assert!(cost < 100_000, "{lines} lines for {cost} octets");
+        // Where popgate hangs up, buffers on the way may have filled.
+        assert!(
+            cost < 100_000 || !subject.sends_parts(),
+            "{lines} lines for {cost} octets"
+        );
     }
 }
 

@@ -76,8 +76,17 @@ impl ImapClient {
 
     /// Appends a message (CRLF line ends).
     pub fn append(&mut self, mailbox: &str, message: &[u8]) {
+        self.append_as(mailbox, message);
+    }
+
+    /// The same, as received at a time (`01-Jan-2026 00:00:00 +0000`).
+    pub fn append_at(&mut self, mailbox: &str, time: &str, message: &[u8]) {
+        self.append_as(&format!("{mailbox} \"{time}\""), message);
+    }
+
+    fn append_as(&mut self, how: &str, message: &[u8]) {
         self.tag += 1;
-        let command = format!("t{} APPEND {mailbox} {{{}}}\r\n", self.tag, message.len());
+        let command = format!("t{} APPEND {how} {{{}}}\r\n", self.tag, message.len());
         self.stream.get_mut().write_all(command.as_bytes()).unwrap();
         loop {
             let response = self.response();

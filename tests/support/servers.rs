@@ -114,9 +114,30 @@ impl Cyrus {
         MailServer::start("start-cyrus", options).map(Self)
     }
 
+    /// Puts `count` messages of about `octets` octets into a user's INBOX, as
+    /// files: fast enough for 100,000 of them.
+    pub fn fill(&self, user: &str, count: usize, octets: usize) {
+        let filled = Command::new(scripts().join("fill-cyrus"))
+            .arg(self.path())
+            .args([user, &count.to_string(), &octets.to_string()])
+            .status();
+        assert!(filled.unwrap().success(), "fill-cyrus failed");
+    }
+
+    /// An access token for JMAP: Cyrus 3.6 refuses those that say when they
+    /// expire.
+    pub fn jmap_token(&self, user: &str) -> String {
+        self.0.sign_claims(&format!(r#"{{"sub":"{user}"}}"#))
+    }
+
     /// The URL of the JMAP session resource, on loopback and without TLS.
     pub fn jmap_url(&self) -> String {
         self.0.ports["JMAP_SESSION"].clone()
+    }
+
+    /// The same by TLS.
+    pub fn jmap_https_url(&self) -> String {
+        format!("https://localhost:{}/.well-known/jmap", self.https_port())
     }
 }
 
@@ -199,6 +220,16 @@ impl MailServer {
         self.port("POP3S_PORT")
     }
 
+    /// JMAP without TLS (Cyrus).
+    pub fn http_port(&self) -> u16 {
+        self.port("HTTP_PORT")
+    }
+
+    /// JMAP by TLS (Cyrus).
+    pub fn https_port(&self) -> u16 {
+        self.port("HTTPS_PORT")
+    }
+
     /// The authority that its certificate (for localhost and 127.0.0.1) is of.
     pub fn ca_file(&self) -> PathBuf {
         self.path().join("ca.pem")
@@ -239,7 +270,7 @@ impl MailServer {
         fs::read_to_string(self.path().join("dovecot.log")).unwrap_or_default()
     }
 
-    /// An access token (Dovecot with `OAUTH`, Cyrus) that is good for `lifetime`.
+    /// An access token (Dovecot with `OAUTH`) that is good for `lifetime`.
     pub fn token(&self, user: &str, lifetime: Duration) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -258,12 +289,17 @@ impl MailServer {
     }
 
     fn sign(&self, user: &str, issued: u64, expires: u64) -> String {
+        self.sign_claims(&format!(
+            r#"{{"sub":"{user}","iat":{issued},"exp":{expires}}}"#
+        ))
+    }
+
+    fn sign_claims(&self, claims: &str) -> String {
         let key = fs::read_to_string(self.path().join("oauth.key")).unwrap();
         let key = ring::hmac::Key::new(
             ring::hmac::HMAC_SHA256,
             &STANDARD.decode(key.trim_end()).unwrap(),
         );
-        let claims = format!(r#"{{"sub":"{user}","iat":{issued},"exp":{expires}}}"#);
         let signed = format!(
             "{}.{}",
             URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#),
