@@ -35,5 +35,5 @@ ENTRYPOINT ["/usr/local/bin/popgate"]
 CMD ["serve"]
 
 LABEL org.opencontainers.image.title="popgate" \
-      org.opencontainers.image.description="A POP3 server whose mailboxes live on an IMAP server" \
+      org.opencontainers.image.description="A POP3 server whose mailboxes live on an IMAP or JMAP server" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"

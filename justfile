@@ -17,7 +17,7 @@ lint:
     cargo fmt
     cargo clippy --all-targets --locked -- -D warnings
 
-# Show popgate at work in front of a real Dovecot
+# Show popgate at work in front of a real Dovecot and a real Cyrus
 demo *ARGS:
     ./demo {{ARGS}}
 
