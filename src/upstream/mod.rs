@@ -16,6 +16,7 @@ use crate::sasl::{Credentials, Mechanism};
 
 pub mod imap;
 pub mod jmap;
+mod pauses;
 
 /// A place where mailboxes are, as configured. Shared by all sessions; holds
 /// no connection and no secret of any account.

@@ -128,7 +128,7 @@ async fn connect(
     client: IpAddr,
 ) -> Result<(Connection, Capabilities), UpstreamError> {
     let account = credentials.mailbox();
-    shared.may_try(account)?;
+    shared.pauses.check(account)?;
     let connected = async {
         let mut greeted = Greeted::connect(config).await?;
         shared.learn_mechanisms(&greeted.capabilities);
@@ -146,7 +146,7 @@ fn heed(shared: &Shared, account: &str, error: &UpstreamError) {
         ..
     } = error
     {
-        shared.hold_off(account, *period);
+        shared.pauses.begin(account, *period);
     }
 }
 
@@ -196,7 +196,7 @@ impl UpstreamSession for ImapSession {
         portion: Portion,
     ) -> Result<Box<dyn Body + Send + '_>, UpstreamError> {
         let uid = self.uid(message)?;
-        self.shared.may_try(self.account())?;
+        self.shared.pauses.check(self.account())?;
         let listed = self.mailbox.octets.get(message).copied().unwrap_or(0);
         if portion == Portion::Whole && listed > self.config.limits.literal {
             return Err(UpstreamError::Misconfigured(
@@ -233,7 +233,7 @@ impl UpstreamSession for ImapSession {
             .iter()
             .map(|message| self.uid(*message))
             .collect();
-        self.shared.may_try(self.account())?;
+        self.shared.pauses.check(self.account())?;
         let left = self.remove(uids?).await;
         let left = left.inspect_err(|error| self.heed(error))?;
         let left: HashSet<u32> = left.into_iter().collect();

@@ -4,12 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::login::Capabilities;
-use crate::upstream::UpstreamError;
+use crate::upstream::pauses::Pauses;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,7 +14,7 @@ pub(super) struct Shared {
     tokens: AtomicU8,
     unfinished: Mutex<HashMap<String, Unfinished>>,
     learned: Mutex<Learned>,
-    held_off: Mutex<HashMap<String, Instant>>,
+    pub pauses: Pauses,
 }
 
 /// Messages that an update marked `\Deleted` and could neither remove nor
@@ -37,10 +34,6 @@ struct Learned {
 
 /// Sizes remembered; beyond that all are forgotten and learned anew.
 const MOST_LEARNED: usize = 100_000;
-/// Accounts that are held off at once.
-const MOST_HELD_OFF: usize = 10_000;
-/// An upstream that asks for more is obeyed so far.
-const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
 
 const UNKNOWN: u8 = 0;
 const TAKEN: u8 = 1;
@@ -59,39 +52,6 @@ impl Shared {
     /// Whether the upstream takes bearer tokens; it may, until it was asked.
     pub fn takes_tokens(&self) -> bool {
         matches!(self.tokens.load(Ordering::Relaxed), UNKNOWN | TAKEN)
-    }
-
-    /// The upstream asked not to be tried again for `account` before `period`
-    /// has passed.
-    pub fn hold_off(&self, account: &str, period: Duration) {
-        let mut held_off = lock(&self.held_off);
-        let now = Instant::now();
-        if held_off.len() >= MOST_HELD_OFF {
-            held_off.retain(|_, until| *until > now);
-            if held_off.len() >= MOST_HELD_OFF {
-                held_off.clear();
-            }
-        }
-        let until = now + period.min(LONGEST_HOLD);
-        let held = held_off.entry(account.to_owned()).or_insert(until);
-        *held = until.max(*held);
-    }
-
-    /// An error as long as the upstream is not to be tried for `account`.
-    pub fn may_try(&self, account: &str) -> Result<(), UpstreamError> {
-        let mut held_off = lock(&self.held_off);
-        let Some(until) = held_off.get(account) else {
-            return Ok(());
-        };
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            held_off.remove(account);
-            return Ok(());
-        }
-        Err(UpstreamError::Temporary {
-            reason: "the upstream asked not to be tried again yet".into(),
-            retry_after: Some(left),
-        })
     }
 
     /// Messages that are shown although they carry `\Deleted`.
@@ -161,32 +121,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_account_is_held_off_as_long_as_was_asked_for() {
-        let shared = Shared::default();
-        shared.hold_off("alice", Duration::from_millis(1500));
-        shared.hold_off("alice", Duration::from_millis(10));
-        assert!(shared.may_try("bob").is_ok());
-        tokio::time::advance(Duration::from_millis(1400)).await;
-        let Err(UpstreamError::Temporary { retry_after, .. }) = shared.may_try("alice") else {
-            panic!("tried again too early");
-        };
-        assert_eq!(retry_after, Some(Duration::from_millis(100)));
-        tokio::time::advance(Duration::from_millis(100)).await;
-        assert!(shared.may_try("alice").is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_memory_of_throttles_is_bounded() {
-        let shared = Shared::default();
-        for number in 0..2 * MOST_HELD_OFF {
-            shared.hold_off(&number.to_string(), Duration::from_secs(u64::MAX));
-        }
-        assert!(lock(&shared.held_off).len() <= MOST_HELD_OFF);
-        tokio::time::advance(LONGEST_HOLD).await;
-        assert!(shared.may_try(&(2 * MOST_HELD_OFF - 1).to_string()).is_ok());
-    }
 
     #[test]
     fn what_one_update_left_is_not_forgotten_by_the_next() {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::sasl::{Credentials, Mechanism};
+use crate::upstream::pauses::Pauses;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 mod api;
@@ -32,7 +33,6 @@ mod session;
 mod unique_ids;
 
 use resource::Resource;
-use retry_after::Pauses;
 
 pub use config::{Config, Limits, Timeouts};
 pub use diagnosis::diagnose;
