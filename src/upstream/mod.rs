@@ -14,9 +14,12 @@ use bytes::Bytes;
 use crate::maildrop::{Maildrop, MessageIndex, Outcome, Portion, Update};
 use crate::sasl::{Credentials, Mechanism};
 
+mod finding;
 pub mod imap;
 pub mod jmap;
 mod pauses;
+
+pub use finding::Finding;
 
 /// A place where mailboxes are, as configured. Shared by all sessions; holds
 /// no connection and no secret of any account.
@@ -172,20 +175,4 @@ impl fmt::Debug for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)
     }
-}
-
-/// What a step of `popgate check` found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// As it should be.
-    Good(String),
-    /// It works, but the operator should know.
-    Warning(String),
-    /// It does not work.
-    Bad {
-        /// What was seen.
-        seen: String,
-        /// What to do about it.
-        advice: String,
-    },
 }

@@ -12,6 +12,7 @@ use super::login::{Capabilities, Greeted};
 use super::mailbox::{self, Removal};
 use super::transport;
 use crate::sasl::Credentials;
+use crate::upstream::finding::certificate_advice;
 use crate::upstream::{Finding, UpstreamError};
 
 /// Walks from DNS to the listing of the mailbox, or to the capabilities where
@@ -192,19 +193,12 @@ fn listed(capabilities: &Capabilities) -> String {
 }
 
 fn tls_advice(error: &UpstreamError) -> &'static str {
-    let text = error.to_string();
-    let says = |words: &str| text.contains(words);
-    if says("UnknownIssuer") || says("CaUsedAsEndEntity") {
-        "the certificate is not signed by a known authority: set `ca_file` to the authority's certificate"
-    } else if says("NotValidForName") {
-        "the certificate is for other names: use one of them as the host in `upstream`"
-    } else if says("Expired") {
-        "the server's certificate has expired: renew it there (or mend this machine's clock)"
-    } else if says("STARTTLS") {
+    let seen = error.to_string();
+    certificate_advice(&seen).unwrap_or(if seen.contains("STARTTLS") {
         "the server offers no STARTTLS: use imaps://, or imap+plain:// on a trusted network"
     } else {
         "check the scheme and port in `upstream`: imaps:// speaks TLS at once (993), imap+starttls:// later (143)"
-    }
+    })
 }
 
 fn login_advice(error: &UpstreamError) -> &'static str {

@@ -17,6 +17,7 @@ use super::unique_ids::UniqueIds;
 use super::{listing, mailboxes};
 use crate::maildrop::DeletePolicy;
 use crate::sasl::Credentials;
+use crate::upstream::finding::certificate_advice;
 use crate::upstream::{Finding, UpstreamError};
 
 /// Walks from DNS to the listing of the inbox and tells of each step. Without
@@ -173,16 +174,8 @@ async fn shake_hands(config: &Config, host: &str, stream: TcpStream) -> Result<F
 }
 
 fn tls_advice(seen: &str) -> &'static str {
-    let says = |words: &str| seen.contains(words);
-    if says("UnknownIssuer") || says("CaUsedAsEndEntity") {
-        "the certificate is not signed by a known authority: set `ca_file` to the authority's certificate"
-    } else if says("NotValidForName") {
-        "the certificate is for other names: use one of them as the host in `upstream`"
-    } else if says("Expired") {
-        "the server's certificate has expired: renew it there (or mend this machine's clock)"
-    } else {
-        "check the port in `upstream`: it must speak TLS (https, usually port 443)"
-    }
+    certificate_advice(seen)
+        .unwrap_or("check the port in `upstream`: it must speak TLS (https, usually port 443)")
 }
 
 fn advice(error: &UpstreamError) -> &'static str {
