@@ -31,14 +31,15 @@ as_server() {
 }
 
 # Sets ROOT to where the servers' files are, reachable by RUN_USER. A clone
-# below a folder closed to others (/root) gets a copy in the temporary folder,
-# of hard links where that can be.
+# below a folder closed to others (/root), or with a space or a colon in its
+# path, which the servers' own settings cannot hold, gets a copy in the temporary
+# folder, of hard links where that can be.
 find_root() {
   [ -f "$UNPACKED/stamp" ] || die "the servers are not there yet: run scripts/fetch-servers"
   ROOT=$UNPACKED
-  if ! as_server test -x "$ROOT/usr/sbin/dovecot"; then
+  if [[ $ROOT == *[[:space:]:]* ]] || ! as_server test -x "$ROOT/usr/sbin/dovecot"; then
     local tmp=${TMPDIR:-/tmp} copy
-    ROOT=$tmp/popgate-servers-$(sha256sum <"$UNPACKED/stamp" | cut -c1-16)
+    ROOT=$tmp/popgate-servers-$(id -u)-$(sha256sum <"$UNPACKED/stamp" | cut -c1-16)
     if [ ! -e "$ROOT" ]; then
       exec 8>"$REPO/target/.servers-copy.lock"
       flock 8
@@ -51,7 +52,7 @@ find_root() {
       exec 8>&-
     fi
     # Nobody else may have put it there, or may change it.
-    [ "$(stat -c '%u %a' "$ROOT")" = "0 755" ] || die "$ROOT is not root's own: remove it"
+    [ "$(stat -c '%u %a' "$ROOT")" = "$(id -u) 755" ] || die "$ROOT is somebody else's: remove it"
     as_server test -x "$ROOT/usr/sbin/dovecot" || die "$RUN_USER cannot reach $tmp: set TMPDIR"
   fi
   local folder=("$ROOT"/usr/lib/*-linux-gnu)
