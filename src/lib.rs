@@ -1,18 +1,24 @@
 //! popgate: a POP3 server whose mailboxes live on an IMAP or JMAP server.
 //!
-//! The modules, each of which uses only those to its right:
+//! The modules, each of which uses only those named in its row:
 //!
 //! | module | is | uses |
 //! |---|---|---|
-//! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `metrics` |
+//! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `sasl`, `secret` |
+//! | `cli` | the command line | `config`, `secret` |
+//! | `config` | settings as written, and what the others need made of them | `server`, `upstream`, `maildrop`, `logging` |
+//! | `web` | metrics and readiness over HTTP | `metrics` |
+//! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `maildrop`, `sasl` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
 //! | `maildrop` | messages, unique ids, updates, pure | – |
 //! | `secret` | text that is never printed | – |
+//! | `metrics` | everything that is counted | – |
+//! | `logging` | the form of a log line, and what is logged | – |
 //!
-//! `config` assembles what the others need; only `main` and `check` use it.
-//! `tests/layers.rs` holds this table to the code.
+//! Each module owns its `Config`; only the program itself (`main`, `cli`,
+//! `check`) knows `config`. `tests/layers.rs` holds this table to the code.
 
 pub mod check;
 pub mod cli;
