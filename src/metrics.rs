@@ -96,9 +96,8 @@ label! {
         Refused = "refused",
         /// They were refused here, as the upstream had refused them before.
         Suppressed = "suppressed",
-        /// Login without TLS is not allowed.
-        Cleartext = "cleartext",
-        /// The maildrop is locked.
+        /// Another session holds the maildrop, or the upstream says that the
+        /// user has too many.
         InUse = "in_use",
         /// The upstream could not be asked, or could not answer.
         Failed = "failed",

@@ -236,9 +236,8 @@ fn answer(step: &Step, chance: u8) -> Option<Input<'static>> {
                 octets: Some(u64::from(chance)),
             },
         },
-        Step::Update(update) => match chance % 3 {
-            0 => Input::UpdateFailed(refusal(Some(ResponseCode::SysTemp))),
-            1 => Input::Updated(Outcome {
+        Step::Update(update) => match chance % 2 {
+            0 => Input::Updated(Outcome {
                 removed: Vec::new(),
                 remaining: update.delete().to_vec(),
             }),

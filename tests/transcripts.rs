@@ -283,7 +283,7 @@ impl Conversation {
             },
             "not-delivered" => Input::NotDelivered(refusal(rest)),
             "updated" => {
-                let (removed, remaining) = rest.split_once(" remaining ").unwrap_or((rest, ""));
+                let (removed, remaining) = rest.split_once("remaining").unwrap_or((rest, ""));
                 let indices = |numbers: &str| {
                     numbers
                         .split_whitespace()
@@ -295,7 +295,6 @@ impl Conversation {
                     remaining: indices(remaining),
                 })
             }
-            "update-failed" => Input::UpdateFailed(refusal(rest)),
             _ => return Err(format!("unknown answer {what}")),
         };
         let session = self.session.take().ok_or("the session is closed")?;

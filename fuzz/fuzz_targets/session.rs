@@ -31,7 +31,10 @@ fn answer(step: &Step, yes: bool) -> Option<Input<'static>> {
             removed: update.delete().to_vec(),
             remaining: Vec::new(),
         }),
-        Step::Update(_) => Input::UpdateFailed(no()),
+        Step::Update(update) => Input::Updated(Outcome {
+            removed: Vec::new(),
+            remaining: update.delete().to_vec(),
+        }),
         Step::Reply(_) | Step::Lines(..) | Step::Continue(_) | Step::Nothing | Step::Close(_) => {
             return None;
         }

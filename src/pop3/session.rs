@@ -85,8 +85,6 @@ pub enum Input<'a> {
     NotDelivered(Refusal),
     /// After `Update`: what became of the marked messages.
     Updated(Outcome),
-    /// After `Update`: none is known to be removed.
-    UpdateFailed(Refusal),
 }
 
 impl fmt::Debug for Input<'_> {
@@ -101,7 +99,6 @@ impl fmt::Debug for Input<'_> {
             Self::Delivered { octets } => write!(f, "Delivered({octets:?})"),
             Self::NotDelivered(refusal) => write!(f, "NotDelivered({refusal:?})"),
             Self::Updated(outcome) => write!(f, "Updated({outcome:?})"),
-            Self::UpdateFailed(refusal) => write!(f, "UpdateFailed({refusal:?})"),
         }
     }
 }
@@ -134,7 +131,7 @@ pub enum Step {
     },
     /// Wait for the client.
     Nothing,
-    /// Remove these messages. Answered by `Updated` or `UpdateFailed`.
+    /// Remove these messages. Answered by `Updated`.
     Update(Update),
     /// Send this, then close the connection.
     Close(Response),
@@ -289,7 +286,7 @@ mod tests {
         session
     }
 
-    fn answers() -> [Input<'static>; 8] {
+    fn answers() -> [Input<'static>; 7] {
         let refusal = || Refusal::new(None, "no");
         [
             Input::Line(b"NOOP"),
@@ -299,7 +296,6 @@ mod tests {
             Input::Delivered { octets: None },
             Input::NotDelivered(refusal()),
             Input::Updated(Outcome::default()),
-            Input::UpdateFailed(refusal()),
         ]
     }
 
@@ -337,7 +333,7 @@ mod tests {
         assert_eq!(awaited(&open), [0]);
         assert_eq!(awaited(&[&open[..], &["RETR 1"]].concat()), [4, 5]);
         assert_eq!(awaited(&[&open[..], &["TOP 1 0"]].concat()), [4, 5]);
-        assert_eq!(awaited(&[&open[..], &["DELE 1", "QUIT"]].concat()), [6, 7]);
+        assert_eq!(awaited(&[&open[..], &["DELE 1", "QUIT"]].concat()), [6]);
         assert!(awaited(&[&open[..], &["QUIT"]].concat()).is_empty());
     }
 

@@ -40,7 +40,6 @@ impl UpdateState {
                         .with_code(ResponseCode::SysTemp),
                 })
             }
-            Input::UpdateFailed(refusal) if self.marked > 0 => Step::Close(refusal.into()),
             _ => session::internal_error(),
         };
         (Session::Update(self), step)
