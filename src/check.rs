@@ -1,5 +1,7 @@
 //! `popgate check`: shows an operator where the way to a mailbox ends.
 
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::Upstream;
@@ -15,7 +17,7 @@ pub async fn run(upstream: Upstream, account: Option<(String, Secret)>) -> ExitC
         Upstream::Imap(config) => &config.name,
         Upstream::Jmap(config) => &config.name,
     };
-    println!("upstream       {name}");
+    say(format_args!("upstream       {name}"));
     let credentials = account.map(|(user, password)| Credentials::Password {
         user,
         authorize_as: None,
@@ -25,28 +27,27 @@ pub async fn run(upstream: Upstream, account: Option<(String, Secret)>) -> ExitC
         Upstream::Imap(config) => imap::diagnose(config, credentials.as_ref(), print).await,
         Upstream::Jmap(config) => jmap::diagnose(config, credentials.as_ref(), print).await,
     };
-    println!(
-        "{}",
-        if well {
-            "All is well."
-        } else {
-            "It does not work yet."
-        }
-    );
     if well {
+        say(format_args!("All is well."));
         ExitCode::SUCCESS
     } else {
+        say(format_args!("It does not work yet."));
         ExitCode::FAILURE
     }
 }
 
 fn print(step: &'static str, finding: Finding) {
     match finding {
-        Finding::Good(told) => println!("{step:<14} ok: {told}"),
-        Finding::Warning(told) => println!("{step:<14} note: {told}"),
+        Finding::Good(told) => say(format_args!("{step:<14} ok: {told}")),
+        Finding::Warning(told) => say(format_args!("{step:<14} note: {told}")),
         Finding::Bad { seen, advice } => {
-            println!("{step:<14} FAILED: {seen}");
-            println!("{:<14} → {advice}", "");
+            say(format_args!("{step:<14} FAILED: {seen}"));
+            say(format_args!("{:<14} → {advice}", ""));
         }
     }
+}
+
+/// A line, for as long as anybody reads; after that the exit code has to do.
+fn say(line: Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
