@@ -344,7 +344,7 @@ fn check_walks_the_way_to_the_mailbox() {
     let (code, told) = check(&cyrus.jmap_url(), &[], "pw-wrong");
     assert_eq!(code, Some(1));
     assert!(
-        told.contains("FAILED") && told.contains("password"),
+        told.contains("login          FAILED") && told.contains("password"),
         "{told}"
     );
 }

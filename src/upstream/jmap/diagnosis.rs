@@ -92,9 +92,13 @@ async fn walk(
         |step: &'static str, error: UpstreamError| bad(step, error.to_string(), advice(&error));
     let http = Http::new(Arc::new(config.clone()), Arc::default(), credentials)
         .map_err(|error| explain("login", error))?;
-    let resource = session::fetch(&http, config, credentials)
-        .await
-        .map_err(|error| explain("session", error))?;
+    let resource =
+        session::fetch(&http, config, credentials)
+            .await
+            .map_err(|error| match error {
+                UpstreamError::Authentication => explain("login", error),
+                error => explain("session", error),
+            })?;
     tell(
         "login",
         Finding::Good(format!("{} is let in", credentials.user().escape_debug())),
