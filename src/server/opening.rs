@@ -95,6 +95,11 @@ impl Opening {
                 Ok(opened)
             }
             Err(Denied::Locked) => {
+                info!(
+                    user = shown(&user),
+                    client = %self.client,
+                    "login refused as another session has the maildrop"
+                );
                 self.count(LoginResult::InUse);
                 Err(Refused {
                     refusal: refusal::locked(),
