@@ -5,6 +5,8 @@
 #   docker build -t popgate .
 #   docker run -p 995:1995 -v /etc/popgate:/etc/popgate:ro popgate \
 #       serve --config /etc/popgate/popgate.toml
+#
+# with pop3s = "[::]:1995" in that file.
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
