@@ -52,15 +52,6 @@ fn main() -> ExitCode {
 fn serve(overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = config::load(overrides, Purpose::Serve)?;
     log(&config);
-    let descriptors = process::descriptors();
-    let needed = config.server.limits.connections.saturating_mul(2);
-    if descriptors.is_some_and(|have| have < needed as u64) {
-        warn!(
-            descriptors,
-            needed,
-            "limits.connections cannot be reached: raise the limit on open files (LimitNOFILE, ulimit -n)"
-        );
-    }
     let runtime = runtime()?;
     runtime.block_on(run(config))?;
     // Nothing is left that is worth waiting for.

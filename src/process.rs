@@ -24,8 +24,3 @@ pub fn harden() {
         },
     );
 }
-
-/// How many descriptors the process may have; `None` for any number.
-pub fn descriptors() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
-}

@@ -155,7 +155,7 @@ fn fewer_descriptors_than_connections_are_seen_at_the_start() {
     );
     fs::write(&config, text).unwrap();
     let gateway = Gateway::start_expecting(1, &["--config", config.to_str().unwrap()]);
-    gateway.wait_for_log("the limit of open files is too low");
+    gateway.wait_for_log("limits.connections cannot be reached");
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Gateway {
             warn!(
                 connections,
                 configured = limits.connections,
-                "fewer connections than configured: the limit of open files is too low"
+                "limits.connections cannot be reached: raise the limit of open files (LimitNOFILE, ulimit -n)"
             );
         }
         let admission = Admission::new(connections, limits.connections_per_address);

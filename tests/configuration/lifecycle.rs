@@ -160,14 +160,3 @@ fn hang_up_reads_the_certificate_again() {
     get_until(http, "/metrics", &expires(2_240_611_200));
     running.stop();
 }
-
-#[test]
-fn too_few_descriptors_for_the_connections_are_warned_of() {
-    let config = "[limits]\nconnections = 4000000000\n";
-    let running = serve(&["--upstream", UPSTREAM, "--pop3", LOOPBACK])
-        .config(config)
-        .start();
-    running.logs(&[" WARN ", "limits.connections cannot be reached"]);
-    running.logs(&["listening"]);
-    running.stop();
-}
