@@ -146,8 +146,9 @@ impl Reason {
 
     /// `what`, followed by text that came from outside.
     pub fn quoting(what: &str, text: &str) -> Self {
-        let mut quoted: String = text.escape_debug().take(Self::LONGEST).collect();
-        if text.len() > Self::LONGEST {
+        let mut escaped = text.escape_debug();
+        let mut quoted: String = escaped.by_ref().take(Self::LONGEST).collect();
+        if escaped.next().is_some() {
             quoted.push('…');
         }
         Self(format!("{what}: {quoted}"))
