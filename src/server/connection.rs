@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::client::{Client, Gone};
 use super::config::Config;
@@ -371,6 +371,15 @@ impl Driver {
         self.record.deleted += removed;
         self.context.metrics.messages_deleted.inc_by(removed);
         self.audit(session, user, &outcome);
+        if !outcome.remaining.is_empty() {
+            warn!(
+                user = shown(user),
+                client = %self.peer.ip(),
+                upstream = self.context.upstream.name(),
+                messages = outcome.remaining.len(),
+                "messages not removed"
+            );
+        }
         Next::Input(Input::Updated(outcome))
     }
 

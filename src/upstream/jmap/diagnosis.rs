@@ -129,7 +129,9 @@ async fn walk(
     let removal = match (config.delete, &mailboxes.trash) {
         (DeletePolicy::Refuse, _) => "refused (read-only)",
         (DeletePolicy::Trash | DeletePolicy::TrashIfThere, Some(_)) => "moved to the Trash",
-        _ => "destroyed: gone for good",
+        (DeletePolicy::TrashIfThere | DeletePolicy::Trash, None) | (DeletePolicy::Expunge, _) => {
+            "destroyed: gone for good"
+        }
     };
     tell(
         "mailbox",

@@ -301,13 +301,12 @@ fn is_passing(status: StatusCode) -> bool {
 /// Basic (RFC 7617) or Bearer (RFC 6750).
 fn authorization(credentials: &Credentials) -> Result<HeaderValue, UpstreamError> {
     let value = match credentials {
+        // JMAP knows no login on behalf of another user. Whoever tries one has
+        // no credentials that are good for it, and no operator need be called.
         Credentials::Password {
             authorize_as: Some(_),
             ..
-        } => {
-            let reason = "JMAP knows no login on behalf of another user";
-            return Err(UpstreamError::Misconfigured(reason.into()));
-        }
+        } => return Err(UpstreamError::Authentication),
         // A colon would end the name (RFC 7617 §2).
         Credentials::Password { user, .. } if user.contains(':') => {
             return Err(UpstreamError::Authentication);
@@ -359,5 +358,38 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
             return Some(tls);
         }
         error = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(user: &str, authorize_as: Option<&str>) -> Credentials {
+        Credentials::Password {
+            user: user.to_owned(),
+            authorize_as: authorize_as.map(str::to_owned),
+            password: "secret".into(),
+        }
+    }
+
+    #[test]
+    fn credentials_as_a_header() {
+        let value = authorization(&password("alice", None)).unwrap();
+        assert_eq!(value, "Basic YWxpY2U6c2VjcmV0");
+        assert!(value.is_sensitive());
+        let token = Credentials::Bearer {
+            user: "alice".to_owned(),
+            token: "abc".into(),
+        };
+        assert_eq!(authorization(&token).unwrap(), "Bearer abc");
+    }
+
+    #[test]
+    fn credentials_that_no_header_can_say() {
+        for bad in [password("al:ice", None), password("alice", Some("bob"))] {
+            let error = authorization(&bad).unwrap_err();
+            assert!(matches!(error, UpstreamError::Authentication), "{error:?}");
+        }
     }
 }
