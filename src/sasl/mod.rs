@@ -144,15 +144,17 @@ impl Credentials {
         }
     }
 
+    /// Whose mailbox is opened, where it is not the user's own.
+    pub fn authorized_as(&self) -> Option<&str> {
+        match self {
+            Self::Password { authorize_as, .. } => authorize_as.as_deref(),
+            Self::Bearer { .. } => None,
+        }
+    }
+
     /// Whose mailbox is opened.
     pub fn mailbox(&self) -> &str {
-        match self {
-            Self::Password {
-                authorize_as: Some(other),
-                ..
-            } => other,
-            Self::Password { user, .. } | Self::Bearer { user, .. } => user,
-        }
+        self.authorized_as().unwrap_or_else(|| self.user())
     }
 }
 

@@ -273,6 +273,7 @@ impl Driver {
     async fn open(&mut self, credentials: Credentials) -> Next {
         let began = Instant::now();
         self.record.user = Some(credentials.user().to_owned());
+        self.record.maildrop = credentials.authorized_as().map(str::to_owned);
         let opening = Opening {
             context: Arc::clone(&self.context),
             client: self.peer.ip(),
@@ -396,6 +397,7 @@ impl Driver {
             info!(
                 target: "popgate::audit",
                 user = shown(user),
+                maildrop = self.record.maildrop(),
                 client = %self.peer.ip(),
                 upstream = self.context.upstream.name(),
                 unique_id = message.unique_id,

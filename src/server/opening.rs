@@ -98,7 +98,7 @@ impl Opening {
                 info!(
                     user = shown(&user),
                     client = %self.client,
-                    "login refused as another session has the maildrop"
+                    "login refused: the maildrop is locked by another session"
                 );
                 self.count(LoginResult::InUse);
                 Err(Refused {
@@ -152,11 +152,7 @@ impl Opening {
         note(&self.context, user, self.client, "login", error);
         self.count(match error {
             UpstreamError::Authentication => LoginResult::Refused,
-            UpstreamError::InUse(_) => LoginResult::InUse,
-            UpstreamError::Temporary { .. }
-            | UpstreamError::Misconfigured(_)
-            | UpstreamError::Gone
-            | UpstreamError::Protocol(_) => LoginResult::Failed,
+            _ => LoginResult::Failed,
         });
         Refused {
             refusal: refusal::refusal(error),
@@ -189,7 +185,7 @@ pub(super) fn note(
         UpstreamError::Authentication | UpstreamError::Gone => {
             info!(user, %client, upstream, kind, "{what} failed");
         }
-        UpstreamError::Temporary { .. } | UpstreamError::InUse(_) | UpstreamError::Protocol(_) => {
+        _ => {
             warn!(user, %client, upstream, kind, reason = %error, "{what} failed");
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Record {
     ended: bool,
     /// Who logged in, or tried to.
     pub user: Option<String>,
+    /// Whose maildrop that is, where it is not the user's own.
+    pub maildrop: Option<String>,
     /// Messages sent whole.
     pub retrieved: u64,
     /// Octets of messages sent.
@@ -35,10 +37,16 @@ impl Record {
             started: Instant::now(),
             ended: false,
             user: None,
+            maildrop: None,
             retrieved: 0,
             octets: 0,
             deleted: 0,
         }
+    }
+
+    /// The maildrop's name for a log, where it is not the user's own.
+    pub fn maildrop(&self) -> Option<&str> {
+        self.maildrop.as_deref().map(shown)
     }
 
     /// The session has ended: the one line about it.
@@ -49,6 +57,7 @@ impl Record {
         self.context.metrics.sessions.get_or_create(&end).inc();
         info!(
             user = shown(self.user.as_deref().unwrap_or_default()),
+            maildrop = self.maildrop(),
             client = %self.client,
             upstream = self.context.upstream.name(),
             retrieved = self.retrieved,

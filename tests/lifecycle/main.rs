@@ -201,6 +201,7 @@ fn an_update_goes_on_without_its_client() {
     let mut other = gateway.pop3();
     other.expect_ok("USER alice");
     assert!(other.expect_err("PASS pw-alice").starts_with("[IN-USE] "));
+    gateway.wait_for_log("login refused: the maildrop is locked");
     gate.open();
     let end = gateway.wait_for_log("session ended");
     assert!(end.contains("deleted=1"), "{end}");

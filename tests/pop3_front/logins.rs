@@ -70,6 +70,24 @@ fn every_mechanism_with_and_without_initial_response() {
     client.quit();
 }
 
+/// Who looks later for a message that is gone looks by the owner's name.
+#[test]
+fn the_log_names_the_owner_of_a_maildrop_that_another_opened() {
+    let imap = ScriptedImap::with_messages(&[b"\r\na\r\n"]);
+    let gateway = in_front_of(&imap);
+    let mut client = gateway.pop3();
+    client.expect_ok(&format!(
+        "AUTH PLAIN {}",
+        base64("alice\0shared\0pw-shared")
+    ));
+    client.expect_ok("DELE 1");
+    client.quit();
+    for line in ["message removed", "session ended"] {
+        let line = gateway.wait_for_log(line);
+        assert!(line.contains(" user=shared maildrop=alice "), "{line}");
+    }
+}
+
 #[test]
 fn user_names_and_passwords_of_any_kind() {
     let imap = ScriptedImap::with_messages(&[b"\r\na\r\n"]);
