@@ -152,7 +152,11 @@ impl Opening {
         note(&self.context, user, self.client, "login", error);
         self.count(match error {
             UpstreamError::Authentication => LoginResult::Refused,
-            _ => LoginResult::Failed,
+            UpstreamError::InUse(_) => LoginResult::InUse,
+            UpstreamError::Temporary { .. }
+            | UpstreamError::Misconfigured(_)
+            | UpstreamError::Gone
+            | UpstreamError::Protocol(_) => LoginResult::Failed,
         });
         Refused {
             refusal: refusal::refusal(error),
@@ -185,7 +189,7 @@ pub(super) fn note(
         UpstreamError::Authentication | UpstreamError::Gone => {
             info!(user, %client, upstream, kind, "{what} failed");
         }
-        _ => {
+        UpstreamError::Temporary { .. } | UpstreamError::InUse(_) | UpstreamError::Protocol(_) => {
             warn!(user, %client, upstream, kind, reason = %error, "{what} failed");
         }
     }

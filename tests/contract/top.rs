@@ -33,10 +33,11 @@ fn top(message: &[u8], lines: u64) -> &[u8] {
 #[track_caller]
 fn assert_top(found: &[u8], message: &[u8], lines: u64) {
     if !message.windows(4).any(|octets| octets == b"\r\n\r\n") {
-        // No blank line behind the header: some add one, Courier 5.0 leaves
-        // half of the last line end out where it is asked for the header.
+        // No blank line behind the header: some add one.
         let trimmed = |octets: &[u8]| String::from_utf8_lossy(octets).trim_end().to_owned();
         assert_eq!(trimmed(found), trimmed(message));
+        // Courier 5.0 sends half of the last line end.
+        assert!(!found.ends_with(b"\r"), "half a line end");
         return;
     }
     assert!(

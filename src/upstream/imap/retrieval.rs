@@ -216,7 +216,12 @@ impl Retrieval {
                         Some(next) => State::Between(next),
                         None => State::Complete,
                     };
-                    if let Some(held) = self.held.take().filter(|held| !held.is_empty()) {
+                    if let Some(mut held) = self.held.take().filter(|held| !held.is_empty()) {
+                        // Courier leaves the last LF off a header that no blank
+                        // line follows.
+                        if self.plan == Plan::Header && held.ends_with(b"\r") {
+                            held.extend_from_slice(b"\n");
+                        }
                         return Ok(Some(held.freeze()));
                     }
                 }
