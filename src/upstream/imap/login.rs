@@ -187,12 +187,6 @@ impl Greeted {
             Credentials::Password {
                 authorize_as: None, ..
             } if !before.has("LOGINDISABLED") => None,
-            // LOGIN has no room for another user than the one whose password it
-            // is: that is for the client to mend, not for the operator.
-            Credentials::Password {
-                authorize_as: Some(_),
-                ..
-            } if !before.has("LOGINDISABLED") => return Err(UpstreamError::Authentication),
             Credentials::Password { .. } => {
                 let reason = "the upstream offers no login by password that popgate can use";
                 return Err(UpstreamError::Misconfigured(reason.into()));

@@ -301,12 +301,14 @@ fn is_passing(status: StatusCode) -> bool {
 /// Basic (RFC 7617) or Bearer (RFC 6750).
 fn authorization(credentials: &Credentials) -> Result<HeaderValue, UpstreamError> {
     let value = match credentials {
-        // JMAP knows no login on behalf of another user. Whoever tries one has
-        // no credentials that are good for it, and no operator need be called.
+        // Not the password's fault, as little as AUTHORIZATIONFAILED is over IMAP.
         Credentials::Password {
             authorize_as: Some(_),
             ..
-        } => return Err(UpstreamError::Authentication),
+        } => {
+            let reason = "JMAP knows no login on behalf of another user";
+            return Err(UpstreamError::Misconfigured(reason.into()));
+        }
         // A colon would end the name (RFC 7617 §2).
         Credentials::Password { user, .. } if user.contains(':') => {
             return Err(UpstreamError::Authentication);
@@ -387,9 +389,12 @@ mod tests {
 
     #[test]
     fn credentials_that_no_header_can_say() {
-        for bad in [password("al:ice", None), password("alice", Some("bob"))] {
-            let error = authorization(&bad).unwrap_err();
-            assert!(matches!(error, UpstreamError::Authentication), "{error:?}");
-        }
+        let error = authorization(&password("al:ice", None)).unwrap_err();
+        assert!(matches!(error, UpstreamError::Authentication), "{error:?}");
+        let error = authorization(&password("alice", Some("bob"))).unwrap_err();
+        assert!(
+            matches!(error, UpstreamError::Misconfigured(_)),
+            "{error:?}"
+        );
     }
 }
