@@ -1,7 +1,5 @@
 //! The maildrop as a session sees it: numbered once, at login, and immutable.
 
-use std::collections::HashSet;
-
 use super::UniqueId;
 
 /// A message's place in its maildrop, from 0. Only the upstream's session and
@@ -112,14 +110,50 @@ impl MaildropBuilder {
 
     /// The finished maildrop. No two of its messages share a unique id.
     pub fn build(self) -> Result<Maildrop, MaildropError> {
-        let distinct: HashSet<&str> = self
-            .maildrop
-            .iter()
-            .map(|message| message.unique_id)
-            .collect();
-        if distinct.len() != self.maildrop.len() {
+        // Sorted, equal ones are neighbours. Ids of IMAP mostly are in order
+        // already, and a table of them would take more memory than they do.
+        let unique_id = |index: &u32| {
+            let message = self.maildrop.get(*index as usize);
+            message.map(|message| message.unique_id)
+        };
+        let count = u32::try_from(self.maildrop.len()).map_err(|_| MaildropError::TooLarge)?;
+        let mut order: Vec<u32> = (0..count).collect();
+        order.sort_unstable_by(|one, other| unique_id(one).cmp(&unique_id(other)));
+        if order
+            .windows(2)
+            .any(|pair| unique_id(&pair[0]) == unique_id(&pair[1]))
+        {
             return Err(MaildropError::DuplicateUniqueId);
         }
         Ok(self.maildrop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maildrop(ids: &[&str]) -> Result<Maildrop, MaildropError> {
+        let mut maildrop = MaildropBuilder::default();
+        for id in ids {
+            maildrop.push(1, &UniqueId::new((*id).to_owned()).unwrap())?;
+        }
+        maildrop.build()
+    }
+
+    #[test]
+    fn no_two_messages_share_a_unique_id() {
+        assert_eq!(maildrop(&["b", "a", "c"]).unwrap().len(), 3);
+        assert_eq!(maildrop(&[]).unwrap().len(), 0);
+        let twice = maildrop(&["b", "a", "c", "a"]);
+        assert_eq!(twice.unwrap_err(), MaildropError::DuplicateUniqueId);
+    }
+
+    #[test]
+    fn ids_lie_end_to_end_and_come_out_one_by_one() {
+        let maildrop = maildrop(&["abc", "d", "ef"]).unwrap();
+        let ids: Vec<&str> = maildrop.iter().map(|message| message.unique_id).collect();
+        assert_eq!(ids, ["abc", "d", "ef"]);
+        assert_eq!(maildrop.get(3), None);
     }
 }
