@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::Upstream;
+use crate::maildrop::Policy;
 use crate::sasl::Credentials;
 use crate::secret::Secret;
 use crate::upstream::{Finding, imap, jmap};
@@ -12,7 +13,11 @@ use crate::upstream::{Finding, imap, jmap};
 /// Walks from DNS to the listing of `account`'s mailbox (to the capabilities,
 /// without one) and prints a line for each step. Exit code 0 where all of it
 /// works, else 1.
-pub async fn run(upstream: Upstream, account: Option<(String, Secret)>) -> ExitCode {
+pub async fn run(
+    upstream: Upstream,
+    policy: Policy,
+    account: Option<(String, Secret)>,
+) -> ExitCode {
     let name = match &upstream {
         Upstream::Imap(config) => &config.name,
         Upstream::Jmap(config) => &config.name,
@@ -24,8 +29,8 @@ pub async fn run(upstream: Upstream, account: Option<(String, Secret)>) -> ExitC
         password,
     });
     let well = match &upstream {
-        Upstream::Imap(config) => imap::diagnose(config, credentials.as_ref(), print).await,
-        Upstream::Jmap(config) => jmap::diagnose(config, credentials.as_ref(), print).await,
+        Upstream::Imap(config) => imap::diagnose(config, &policy, credentials.as_ref(), print).await,
+        Upstream::Jmap(config) => jmap::diagnose(config, &policy, credentials.as_ref(), print).await,
     };
     if well {
         say(format_args!("All is well."));

@@ -4,12 +4,13 @@
 //!
 //! | module | is | uses |
 //! |---|---|---|
-//! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `sasl`, `secret` |
+//! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `server`, `upstream`, `maildrop`, `logging` |
 //! | `web` | metrics and readiness over HTTP | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
-//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `maildrop`, `sasl` |
+//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl` |
+//! | `store` | what must last of maildrops, and what may be lost | `maildrop` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
 //! | `maildrop` | messages, unique ids, updates, pure | – |
@@ -30,5 +31,6 @@ pub mod pop3;
 pub mod sasl;
 pub mod secret;
 pub mod server;
+pub mod store;
 pub mod upstream;
 pub mod web;

@@ -75,7 +75,8 @@ fn check(
     };
     log(&config);
     let runtime = runtime()?;
-    let code = runtime.block_on(check::run(config.upstream, account));
+    let policy = config.server.policies.gateway.policy.as_ref().clone();
+    let code = runtime.block_on(check::run(config.upstream, policy, account));
     runtime.shutdown_background();
     Ok(code)
 }
@@ -133,8 +134,8 @@ fn gateway(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gateway> {
     let upstream: Arc<dyn Upstream> = match upstream {
-        config::Upstream::Imap(config) => Arc::new(Imap::new(config)),
-        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config)),
+        config::Upstream::Imap(config) => Arc::new(Imap::new(config, None)),
+        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config, None)),
     };
     Ok(Gateway::bind(config, upstream, metrics)?)
 }

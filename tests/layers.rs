@@ -21,7 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("sasl", &["secret"]),
     ("pop3", &["maildrop", "sasl"]),
-    ("upstream", &["maildrop", "sasl"]),
+    ("store", &["maildrop"]),
+    ("upstream", &["store", "maildrop", "sasl"]),
     (
         "server",
         &["pop3", "upstream", "maildrop", "sasl", "metrics"],
@@ -29,7 +30,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("web", &["metrics"]),
     ("config", &["server", "upstream", "maildrop", "logging"]),
     ("cli", &["config", "secret"]),
-    ("check", &["config", "upstream", "sasl", "secret"]),
+    (
+        "check",
+        &["config", "upstream", "maildrop", "sasl", "secret"],
+    ),
     ("main", EVERYTHING),
     ("lib", EVERYTHING),
 ];

@@ -10,8 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{ConfigError, Given, Purpose, Settings, address, bounds, trust, url};
 use crate::logging;
-use crate::maildrop::{DeletePolicy, UniqueIdFormat};
+use crate::maildrop::{DeletePolicy, Policy};
 use crate::server::config::{Config, Listener, Security};
+use crate::server::policies::{Policies, Rules};
 use crate::server::tls::{CertificateError, Certificates};
 use crate::upstream::{imap, jmap};
 
@@ -41,16 +42,6 @@ pub enum Upstream {
     Imap(imap::Config),
     /// JMAP.
     Jmap(jmap::Config),
-}
-
-impl Upstream {
-    /// What DELE and QUIT do there.
-    pub fn delete(&self) -> DeletePolicy {
-        match self {
-            Self::Imap(config) => config.delete,
-            Self::Jmap(config) => config.delete,
-        }
-    }
 }
 
 /// Makes ready objects of settings. Nothing is bound; files are only read. The
@@ -83,7 +74,7 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
     let server = Config {
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
-        refuse_deletion: !upstream.delete().writes(),
+        policies: policies(&settings)?,
         replace_nul: settings
             .replace_nul
             .as_ref()
@@ -131,19 +122,12 @@ fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<Upstream,
             "no upstream is configured: set upstream (--upstream, POPGATE_UPSTREAM) to the URL of the mail server, like imaps://mail.example.com or https://mail.example.com/jmap/session",
         ));
     };
-    let delete = match &settings.delete {
-        Some(delete) => delete.value.parse().map_err(|error| {
-            let shown: String = delete.value.chars().take(40).collect();
-            delete.wrong(format!("{shown:?} is no policy for deleting: {error}"))
-        })?,
-        None => DeletePolicy::TrashIfThere,
-    };
     match url::parse(&given.value).map_err(|problem| given.wrong(problem))? {
         url::Server::Imap(server) => {
-            imap_upstream(settings, given, server, delete, warnings).map(Upstream::Imap)
+            imap_upstream(settings, given, server, warnings).map(Upstream::Imap)
         }
         url::Server::Jmap(server) => {
-            jmap_upstream(settings, given, server, delete).map(Upstream::Jmap)
+            jmap_upstream(settings, given, server).map(Upstream::Jmap)
         }
     }
 }
@@ -152,7 +136,6 @@ fn imap_upstream(
     settings: &Settings,
     given: &Given<String>,
     server: url::ImapServer,
-    delete: DeletePolicy,
     warnings: &mut Vec<String>,
 ) -> Result<imap::Config, ConfigError> {
     if let Some(hosts) = settings
@@ -169,21 +152,12 @@ fn imap_upstream(
             server.name
         ));
     }
-    let unique_ids = match &settings.unique_ids {
-        Some(format) => format
-            .value
-            .parse()
-            .map_err(|error| format.wrong(format!("{error}")))?,
-        None => UniqueIdFormat::default(),
-    };
     Ok(imap::Config {
         name: server.name,
         host: server.host,
         port: server.port,
         security: server.security,
         tls: trusted(settings, given, cleartext)?,
-        delete,
-        unique_ids,
         send_client_address: settings
             .send_client_address
             .as_ref()
@@ -197,11 +171,7 @@ fn jmap_upstream(
     settings: &Settings,
     given: &Given<String>,
     server: url::JmapServer,
-    delete: DeletePolicy,
 ) -> Result<jmap::Config, ConfigError> {
-    if let Some(format) = &settings.unique_ids {
-        return Err(format.wrong("is for IMAP: over JMAP unique ids are made of blob ids"));
-    }
     if let Some(send) = settings.send_client_address.as_ref().filter(|it| it.value) {
         return Err(send.wrong("is for IMAP: JMAP has no way to tell the client's address"));
     }
@@ -224,7 +194,6 @@ fn jmap_upstream(
         resource: server.resource,
         origins,
         tls: trusted(settings, given, cleartext)?,
-        delete,
         timeouts: jmap::Timeouts {
             connect: timeouts.connect,
             silence: timeouts.silence,
@@ -235,6 +204,38 @@ fn jmap_upstream(
             answer: jmap::Limits::ANSWER,
             messages: usize::try_from(limits.messages).unwrap_or(usize::MAX),
         },
+    })
+}
+
+/// What clients get to see, and what they can do to it.
+fn policies(settings: &Settings) -> Result<Policies, ConfigError> {
+    let delete = match &settings.delete {
+        Some(delete) => delete.value.parse().map_err(|error| {
+            let shown: String = delete.value.chars().take(40).collect();
+            delete.wrong(format!("{shown:?} is no policy for deleting: {error}"))
+        })?,
+        None => DeletePolicy::TrashIfThere,
+    };
+    let unique_ids = match &settings.unique_ids {
+        Some(format) => Some(
+            format
+                .value
+                .parse()
+                .map_err(|error| format.wrong(format!("{error}")))?,
+        ),
+        None => None,
+    };
+    let policy = Arc::new(Policy {
+        delete,
+        unique_ids,
+        ..Policy::default()
+    });
+    Ok(Policies {
+        gateway: Rules {
+            policy,
+            login_delay: None,
+        },
+        ..Policies::default()
     })
 }
 

@@ -100,16 +100,36 @@ impl MaildropBuilder {
 
     /// Appends the next message.
     pub fn push(&mut self, octets: u64, unique_id: &UniqueId) -> Result<(), MaildropError> {
+        self.append(octets, unique_id.as_str())
+    }
+
+    fn append(&mut self, octets: u64, unique_id: &str) -> Result<(), MaildropError> {
         let maildrop = &mut self.maildrop;
-        maildrop.ids.push_str(unique_id.as_str());
+        maildrop.ids.push_str(unique_id);
         let end = u32::try_from(maildrop.ids.len()).map_err(|_| MaildropError::TooLarge)?;
         maildrop.octets.push(octets);
         maildrop.ends.push(end);
         Ok(())
     }
 
-    /// The finished maildrop. No two of its messages share a unique id.
-    pub fn build(self) -> Result<Maildrop, MaildropError> {
+    /// The messages so far.
+    pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
+        self.maildrop.iter()
+    }
+
+    /// The messages at these places, in this order.
+    pub fn arranged(self, places: &[u32]) -> Result<Self, MaildropError> {
+        let mut arranged = Self::with_capacity(places.len());
+        for place in places {
+            if let Some(message) = self.maildrop.get(*place as usize) {
+                arranged.append(message.octets, message.unique_id)?;
+            }
+        }
+        Ok(arranged)
+    }
+
+    /// Whether two messages have the same unique id.
+    pub fn has_duplicates(&self) -> Result<bool, MaildropError> {
         // Sorted, equal ones are neighbours. Ids of IMAP mostly are in order
         // already, and a table of them would take more memory than they do.
         let unique_id = |index: &u32| {
@@ -119,10 +139,14 @@ impl MaildropBuilder {
         let count = u32::try_from(self.maildrop.len()).map_err(|_| MaildropError::TooLarge)?;
         let mut order: Vec<u32> = (0..count).collect();
         order.sort_unstable_by(|one, other| unique_id(one).cmp(&unique_id(other)));
-        if order
+        Ok(order
             .windows(2)
-            .any(|pair| unique_id(&pair[0]) == unique_id(&pair[1]))
-        {
+            .any(|pair| unique_id(&pair[0]) == unique_id(&pair[1])))
+    }
+
+    /// The finished maildrop. No two of its messages share a unique id.
+    pub fn build(self) -> Result<Maildrop, MaildropError> {
+        if self.has_duplicates()? {
             return Err(MaildropError::DuplicateUniqueId);
         }
         Ok(self.maildrop)

@@ -85,8 +85,8 @@ impl Authorization {
                 self.front.tls_active = true;
                 Step::Nothing
             }
-            (Awaits::Maildrop { user, .. }, Input::Opened(maildrop)) => {
-                let state = Transaction::new(self.front, self.bad_commands, user, maildrop);
+            (Awaits::Maildrop { user, .. }, Input::Opened(maildrop, terms)) => {
+                let state = Transaction::new(self.front, self.bad_commands, user, maildrop, terms);
                 let welcome = state.welcome();
                 return (Session::Transaction(state), Step::Reply(welcome));
             }

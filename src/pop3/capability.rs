@@ -62,7 +62,6 @@ mod tests {
             stls_available: true,
             cleartext_login: false,
             mechanisms: Mechanism::ALL.to_vec(),
-            deletion_refused: false,
             bad_command_limit: 20,
         }
     }

@@ -26,8 +26,6 @@ pub struct Front {
     pub cleartext_login: bool,
     /// The SASL mechanisms whose credentials the upstream takes.
     pub mechanisms: Vec<Mechanism>,
-    /// The delete policy refuses DELE.
-    pub deletion_refused: bool,
     /// The bad command with this number ends the session.
     pub bad_command_limit: u32,
 }
@@ -53,6 +51,15 @@ impl Front {
     }
 }
 
+/// What this login may do, as its policies say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// DELE is refused.
+    pub deletion_refused: bool,
+    /// QUIT leads to an update even where nothing is marked for deletion.
+    pub updates_always: bool,
+}
+
 /// A POP3 session in one of its states.
 #[derive(Debug)]
 pub enum Session {
@@ -73,7 +80,7 @@ pub enum Input<'a> {
     /// After `StartTls`: the handshake succeeded.
     TlsStarted,
     /// After `Open`: the maildrop is locked and its listing complete.
-    Opened(Maildrop),
+    Opened(Maildrop, Terms),
     /// After `Open`: it cannot be opened.
     Refused(Refusal),
     /// After `Deliver`: the message was sent, with its terminating dot.
@@ -94,7 +101,7 @@ impl fmt::Debug for Input<'_> {
             Self::Line(line) => write!(f, "Line({} octets)", line.len()),
             Self::LineTooLong => f.write_str("LineTooLong"),
             Self::TlsStarted => f.write_str("TlsStarted"),
-            Self::Opened(maildrop) => write!(f, "Opened({} messages)", maildrop.len()),
+            Self::Opened(maildrop, _) => write!(f, "Opened({} messages)", maildrop.len()),
             Self::Refused(refusal) => write!(f, "Refused({refusal:?})"),
             Self::Delivered { octets } => write!(f, "Delivered({octets:?})"),
             Self::NotDelivered(refusal) => write!(f, "NotDelivered({refusal:?})"),
@@ -263,7 +270,6 @@ mod tests {
             stls_available: true,
             cleartext_login: true,
             mechanisms: Mechanism::ALL.to_vec(),
-            deletion_refused: false,
             bad_command_limit: 20,
         }
     }
@@ -278,7 +284,7 @@ mod tests {
                     let mut builder = crate::maildrop::MaildropBuilder::default();
                     let id = crate::maildrop::UniqueId::new("a1".into()).unwrap();
                     builder.push(120, &id).unwrap();
-                    next.handle(Input::Opened(builder.build().unwrap())).0
+                    next.handle(Input::Opened(builder.build().unwrap(), Terms::default())).0
                 }
                 _ => next,
             };
@@ -291,7 +297,7 @@ mod tests {
         [
             Input::Line(b"NOOP"),
             Input::TlsStarted,
-            Input::Opened(Maildrop::default()),
+            Input::Opened(Maildrop::default(), Terms::default()),
             Input::Refused(refusal()),
             Input::Delivered { octets: None },
             Input::NotDelivered(refusal()),
@@ -360,7 +366,7 @@ mod tests {
             builder.push(number, &id).unwrap();
         }
         let session = after(&["USER tim", "PASS tanstaaf"]);
-        let (session, _) = session.handle(Input::Opened(builder.build().unwrap()));
+        let (session, _) = session.handle(Input::Opened(builder.build().unwrap(), Terms::default()));
         let (session, step) = session.handle(Input::Line(b"UIDL"));
         let Step::Lines(_, mut lines) = step else {
             panic!("{step:?}")

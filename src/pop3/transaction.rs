@@ -4,7 +4,7 @@ use super::capability::{State, capabilities};
 use super::command::{Command, MessageNumber};
 use super::lines::{Lines, Listed, push_decimal};
 use super::response::{Refusal, Response, ResponseCode};
-use super::session::{self, BadCommands, Front, Input, Session, Step};
+use super::session::{self, BadCommands, Front, Input, Session, Step, Terms};
 use super::update::UpdateState;
 use crate::maildrop::{Maildrop, Message, MessageIndex, Portion, Update};
 
@@ -16,6 +16,9 @@ pub struct Transaction {
     bad_commands: BadCommands,
     user: String,
     maildrop: Maildrop,
+    terms: Terms,
+    /// The messages that were sent whole.
+    retrieved: Vec<MessageIndex>,
     /// By index; empty while nothing was ever marked.
     marks: Vec<bool>,
     /// Messages without a mark.
@@ -32,12 +35,15 @@ impl Transaction {
         bad_commands: BadCommands,
         user: String,
         maildrop: Maildrop,
+        terms: Terms,
     ) -> Self {
         let mut transaction = Self {
             front,
             bad_commands,
             user,
             maildrop,
+            terms,
+            retrieved: Vec::new(),
             marks: Vec::new(),
             count: 0,
             octets: 0,
@@ -71,6 +77,9 @@ impl Transaction {
             (Some((index, portion)), Input::Delivered { octets }) => {
                 if let (Portion::Whole, Some(octets)) = (portion, octets) {
                     self.learn_octets(index, octets);
+                    if self.terms.updates_always {
+                        self.retrieved.push(index);
+                    }
                 }
                 Step::Nothing
             }
@@ -138,7 +147,7 @@ impl Transaction {
     }
 
     fn mark(&mut self, number: MessageNumber) -> Result<Response, Refusal> {
-        if self.front.deletion_refused {
+        if self.terms.deletion_refused {
             let text = "messages cannot be deleted here";
             return Err(Refusal::new(Some(ResponseCode::SysPerm), text));
         }
@@ -230,9 +239,11 @@ impl Transaction {
             .iter()
             .enumerate()
             .filter_map(|(index, &mark)| mark.then_some(index));
-        let update = Update::new(marked.collect());
-        let state = UpdateState::new(self.user, self.maildrop, update.delete().len());
-        let step = if update.is_empty() {
+        let update = Update::with_retrieved(marked.collect(), self.retrieved);
+        let idle = update.delete().is_empty() && !self.terms.updates_always;
+        let due = (!idle).then(|| update.delete().len());
+        let state = UpdateState::new(self.user, self.maildrop, due);
+        let step = if idle {
             Step::Close(Response::ok("bye"))
         } else {
             Step::Update(update)

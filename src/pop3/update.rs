@@ -9,15 +9,16 @@ use crate::maildrop::Maildrop;
 pub struct UpdateState {
     user: String,
     maildrop: Maildrop,
-    marked: usize,
+    /// How many are to be removed; `None` where nothing was asked for.
+    due: Option<usize>,
 }
 
 impl UpdateState {
-    pub(super) fn new(user: String, maildrop: Maildrop, marked: usize) -> Self {
+    pub(super) fn new(user: String, maildrop: Maildrop, due: Option<usize>) -> Self {
         Self {
             user,
             maildrop,
-            marked,
+            due,
         }
     }
 
@@ -31,9 +32,9 @@ impl UpdateState {
 
     /// `+OK` only when every marked message is known to be removed.
     pub(super) fn handle(self, input: Input<'_>) -> (Session, Step) {
-        let step = match input {
-            Input::Updated(outcome) if self.marked > 0 => {
-                let unaccounted = self.marked.saturating_sub(outcome.removed.len());
+        let step = match (self.due, input) {
+            (Some(due), Input::Updated(outcome)) => {
+                let unaccounted = due.saturating_sub(outcome.removed.len());
                 Step::Close(match outcome.remaining.len().max(unaccounted) {
                     0 => Response::ok("bye"),
                     left => Response::err(format!("{left} messages not removed"))

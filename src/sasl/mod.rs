@@ -152,6 +152,27 @@ impl Credentials {
         }
     }
 
+    /// The same proof for a mailbox that is called otherwise.
+    pub fn for_mailbox(self, name: String) -> Self {
+        match self {
+            Self::Password {
+                user,
+                authorize_as: Some(_),
+                password,
+            } => Self::Password {
+                user,
+                authorize_as: Some(name),
+                password,
+            },
+            Self::Password { password, .. } => Self::Password {
+                user: name,
+                authorize_as: None,
+                password,
+            },
+            Self::Bearer { token, .. } => Self::Bearer { user: name, token },
+        }
+    }
+
     /// Whose mailbox is opened.
     pub fn mailbox(&self) -> &str {
         self.authorized_as().unwrap_or_else(|| self.user())

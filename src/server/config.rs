@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::policies::Policies;
 use super::tls::Certificates;
 
 /// The POP3 front.
@@ -13,8 +14,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Login is accepted without TLS.
     pub allow_cleartext: bool,
-    /// DELE is refused, as the upstream's delete policy says.
-    pub refuse_deletion: bool,
+    /// What clients get to see, and what they can do to it.
+    pub policies: Policies,
     /// NUL in messages becomes 0x80 on its way to the client: Outlook hangs on
     /// NUL.
     pub replace_nul: bool,

@@ -58,7 +58,6 @@ pub(super) async fn serve(
             .into_iter()
             .filter(|mechanism| context.upstream.accepts(*mechanism))
             .collect(),
-        deletion_refused: context.config.refuse_deletion,
         bad_command_limit: context.config.limits.bad_commands,
     };
     let driver = Driver {
@@ -292,10 +291,11 @@ impl Driver {
                     upstream,
                     lock,
                     maildrop,
+                    terms,
                 } = opened;
                 self.upstream = Some(upstream);
                 self.lock = Some(lock);
-                return Next::Input(Input::Opened(maildrop));
+                return Next::Input(Input::Opened(maildrop, terms));
             }
             Some(Err(refused)) => refused,
         };
@@ -332,7 +332,7 @@ impl Driver {
                 }
                 self.record.retrieved += 1;
                 context.metrics.messages_retrieved.inc();
-                upstream.learn_octets(index, delivered.octets);
+                upstream.delivered(index, delivered.octets).await;
                 Next::Input(Input::Delivered {
                     octets: Some(delivered.octets),
                 })

@@ -22,6 +22,7 @@ mod guard;
 mod listener;
 mod lock;
 mod opening;
+pub mod policies;
 mod record;
 mod refusal;
 pub mod tls;

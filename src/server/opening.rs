@@ -9,11 +9,12 @@ use tracing::{error, info, warn};
 
 use super::connection::Context;
 use super::lock::Lock;
+use super::policies::{Admission, Rules};
 use super::record::shown;
 use super::refusal;
-use crate::maildrop::Maildrop;
+use crate::maildrop::{DeletePolicy, Maildrop, SeenPolicy};
 use crate::metrics::{Counted, LoginResult};
-use crate::pop3::Refusal;
+use crate::pop3::{Refusal, Terms};
 use crate::sasl::Credentials;
 use crate::upstream::{UpstreamError, UpstreamSession};
 
@@ -29,6 +30,7 @@ pub(super) struct Opened {
     pub upstream: UpstreamConnection,
     pub lock: Lock,
     pub maildrop: Maildrop,
+    pub terms: Terms,
 }
 
 /// An upstream session, counted while it is there.
@@ -56,6 +58,17 @@ impl Opening {
         let guard = &context.guard;
         let user = credentials.user().to_owned();
         let digest = guard.digest(&credentials);
+        let admitted = context.config.policies.admit(credentials);
+        let Admission { credentials, rules } = match admitted {
+            Ok(admission) => admission,
+            Err(error) => {
+                info!(user = shown(&user), client = %self.client, %error, "login refused");
+                return Err(Refused {
+                    refusal: refusal::folder(error),
+                    delay: Duration::ZERO,
+                });
+            }
+        };
         let Some(attempt) = guard.attempt(digest).await else {
             info!(
                 user = shown(&user),
@@ -69,7 +82,11 @@ impl Opening {
             });
         };
         let mailbox = credentials.mailbox().to_owned();
-        let session = match context.upstream.login(credentials, self.client).await {
+        let session = match context
+            .upstream
+            .login(credentials, self.client, Arc::clone(&rules.policy))
+            .await
+        {
             Ok(session) => {
                 attempt.accepted();
                 UpstreamConnection {
@@ -89,7 +106,7 @@ impl Opening {
                 return Err(self.failed(&user, &error));
             }
         };
-        match self.lock_and_list(session, &mailbox).await {
+        match self.lock_and_list(session, &mailbox, &rules).await {
             Ok(opened) => {
                 self.count(LoginResult::Success);
                 Ok(opened)
@@ -121,6 +138,7 @@ impl Opening {
         &self,
         mut upstream: UpstreamConnection,
         mailbox: &str,
+        rules: &Rules,
     ) -> Result<Opened, Denied> {
         let locks = &self.context.locks;
         let lock = if self.context.config.session_takeover {
@@ -142,6 +160,7 @@ impl Opening {
                 upstream,
                 lock,
                 maildrop,
+                terms: terms(rules),
             }),
             Err(error) => Err(Denied::Upstream(error)),
         }
@@ -166,6 +185,15 @@ impl Opening {
 
     fn count(&self, result: LoginResult) {
         self.context.metrics.logins.get_or_create(&result).inc();
+    }
+}
+
+/// What the rules mean to the session in front.
+fn terms(rules: &Rules) -> Terms {
+    let policy = &rules.policy;
+    Terms {
+        deletion_refused: policy.delete == DeletePolicy::Refuse,
+        updates_always: policy.seen == SeenPolicy::OnQuit || policy.expire_after.is_some(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! a refusal of the credentials themselves may say so. Nothing that came from
 //! upstream stands in these texts.
 
+use crate::maildrop::FolderNameError;
 use crate::metrics::UpstreamFailure;
 use crate::pop3::{Refusal, ResponseCode};
 use crate::upstream::UpstreamError;
@@ -41,6 +42,18 @@ pub(super) fn locked() -> Refusal {
     Refusal::new(
         Some(ResponseCode::InUse),
         "the maildrop is locked by another session",
+    )
+}
+
+/// The user name asks for what cannot be a folder.
+pub(super) fn folder(error: FolderNameError) -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::SysPerm),
+        match error {
+            FolderNameError::Empty => "the user name names no folder behind the separator",
+            FolderNameError::TooLong => "the folder's name is too long",
+            FolderNameError::Forbidden | FolderNameError::Dots => "no folder can have that name",
+        },
     )
 }
 

@@ -6,14 +6,17 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::maildrop::{Maildrop, MessageIndex, Outcome, Portion, Update};
+use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, Update};
 use crate::sasl::{Credentials, Mechanism};
+use crate::store::{FolderKey, MessageKey};
 
+mod assembly;
 mod finding;
 pub mod imap;
 pub mod jmap;
@@ -26,11 +29,12 @@ pub use finding::Finding;
 #[async_trait]
 pub trait Upstream: Send + Sync {
     /// Logs in with the client's own credentials. When it returns, the
-    /// upstream has said yes to exactly these.
+    /// upstream has said yes to exactly these. The session obeys `policy`.
     async fn login(
         &self,
         credentials: Credentials,
         client: IpAddr,
+        policy: Arc<Policy>,
     ) -> Result<Box<dyn UpstreamSession>, UpstreamError>;
 
     /// Whether credentials of this mechanism can be passed on, as far as is
@@ -51,8 +55,15 @@ pub trait Upstream: Send + Sync {
 /// [`snapshot`]: UpstreamSession::snapshot
 #[async_trait]
 pub trait UpstreamSession: Send {
-    /// Opens the mailbox and lists it. The listing is whole, or it is an error.
-    /// Called once, before the other methods.
+    /// Finds the folders of the policy, and gives the names they have upstream:
+    /// the same name for the same folder, however it was asked for. A maildrop
+    /// is locked by these. Called once, before [`snapshot`].
+    ///
+    /// [`snapshot`]: UpstreamSession::snapshot
+    async fn folders(&mut self) -> Result<Vec<String>, UpstreamError>;
+
+    /// Opens the folders and lists them. The listing is whole, or it is an
+    /// error. Called once, before the methods that follow.
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError>;
 
     /// Begins to fetch a message, or the first part of it. For
@@ -64,12 +75,19 @@ pub trait UpstreamSession: Send {
         portion: Portion,
     ) -> Result<Box<dyn Body + Send + '_>, UpstreamError>;
 
-    /// Keeps the true size of a message, in octets with CRLF line ends, learned
-    /// by delivering it whole: the upstream may only have estimated it.
-    fn learn_octets(&mut self, message: MessageIndex, octets: u64);
+    /// What the store knows a message by: for ever, whatever its unique id.
+    fn kept_as(&self, message: MessageIndex) -> Option<(FolderKey, MessageKey)>;
+
+    /// A message was delivered whole, every octet of it: `octets` with CRLF
+    /// line ends (the upstream may only have estimated them). It is marked as
+    /// read where the policy says so. What goes wrong with that is logged, and
+    /// no matter of the client's.
+    async fn delivered(&mut self, message: MessageIndex, octets: u64);
 
     /// Removes messages as the delete policy says and verifies that they are
-    /// gone. An error means that none is known to be gone.
+    /// gone, marks as read what was retrieved, moves what has expired; the
+    /// outcome is that of the first alone. An error means that none is known to
+    /// be gone.
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError>;
 
     /// Logs out, politely but briefly.

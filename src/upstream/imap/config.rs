@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::maildrop::{DeletePolicy, UniqueIdFormat};
-
 /// One IMAP server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -18,10 +16,6 @@ pub struct Config {
     pub security: Security,
     /// Roots and parameters of TLS. Chain and host name are always verified.
     pub tls: Arc<rustls::ClientConfig>,
-    /// What DELE and QUIT do.
-    pub delete: DeletePolicy,
-    /// How unique ids are made.
-    pub unique_ids: UniqueIdFormat,
     /// The upstream trusts us: tell it the client's address by ID
     /// (`x-originating-ip`).
     pub send_client_address: bool,

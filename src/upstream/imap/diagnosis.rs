@@ -11,6 +11,7 @@ use super::config::{Config, Security};
 use super::login::{Capabilities, Greeted};
 use super::mailbox::{self, Removal};
 use super::transport;
+use crate::maildrop::{Ingredients, Policy};
 use crate::sasl::Credentials;
 use crate::upstream::finding::certificate_advice;
 use crate::upstream::{Finding, UpstreamError};
@@ -20,10 +21,11 @@ use crate::upstream::{Finding, UpstreamError};
 /// well; behind a bad step there is no further one.
 pub async fn diagnose(
     config: &Config,
+    policy: &Policy,
     credentials: Option<&Credentials>,
     mut tell: impl FnMut(&'static str, Finding),
 ) -> bool {
-    let failed = walk(config, credentials, &mut tell).await.err();
+    let failed = walk(config, policy, credentials, &mut tell).await.err();
     match failed {
         None => true,
         Some((step, finding)) => {
@@ -37,6 +39,7 @@ type Failed = (&'static str, Finding);
 
 async fn walk(
     config: &Config,
+    policy: &Policy,
     credentials: Option<&Credentials>,
     tell: &mut impl FnMut(&'static str, Finding),
 ) -> Result<(), Failed> {
@@ -135,7 +138,9 @@ async fn walk(
     tell("capabilities", Finding::Good(listed(&capabilities)));
 
     let began = Clock::now();
-    let opened = mailbox::open(&mut connection, &capabilities, config, |_| HashSet::new()).await;
+    let most = config.limits.messages;
+    let nothing = |_| HashSet::new();
+    let opened = mailbox::open(&mut connection, &capabilities, policy, most, nothing).await;
     let opened =
         opened.map_err(|error| bad("mailbox", error.to_string(), mailbox_advice(&error)))?;
     let removal = match &opened.removal {
@@ -159,10 +164,15 @@ async fn walk(
         began.elapsed().as_millis()
     );
     if let Some(first) = opened.entries.first() {
-        let unique_id = config
-            .unique_ids
-            .unique_id(first.uid, selected.uid_validity);
-        told.push_str(&format!("; the first unique id is {unique_id}"));
+        let known = Ingredients {
+            uid: Some(first.uid),
+            uid_validity: Some(selected.uid_validity),
+            ..Ingredients::default()
+        };
+        let format = policy.unique_ids.clone().unwrap_or_default();
+        if let Ok(unique_id) = format.unique_id(&known) {
+            told.push_str(&format!("; the first unique id is {unique_id}"));
+        }
     }
     tell("listing", Finding::Good(told));
     connection.logout(config.timeouts.connect).await;

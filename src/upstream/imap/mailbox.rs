@@ -4,13 +4,12 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use super::command::Command;
-use super::config::Config;
 use super::connection::{Connection, Event, Tag, uid_validity};
 use super::listing::{Entry, Listing};
 use super::login::Capabilities;
 use super::status::{Code, Kind, Status};
 use super::untagged::Listed;
-use crate::maildrop::DeletePolicy;
+use crate::maildrop::{DeletePolicy, Policy};
 use crate::upstream::UpstreamError;
 
 /// How marked messages leave the mailbox, as far as this upstream can.
@@ -117,15 +116,16 @@ impl Told {
 pub(super) async fn open(
     connection: &mut Connection,
     capabilities: &Capabilities,
-    config: &Config,
+    policy: &Policy,
+    most: u32,
     unfinished: impl FnOnce(u32) -> HashSet<u32>,
 ) -> Result<Opened, UpstreamError> {
-    let writes = config.delete.writes();
+    let writes = policy.writes();
     let deadline = connection.deadline();
     // LIST and SELECT do not depend on each other: one round trip for both.
     let mut lists = Vec::new();
     if matches!(
-        config.delete,
+        policy.delete,
         DeletePolicy::Trash | DeletePolicy::TrashIfThere
     ) {
         for command in list_commands(capabilities) {
@@ -158,7 +158,7 @@ pub(super) async fn open(
             .await?
             .ok_or_error("LIST")?;
     }
-    let removal = removal(config.delete, &told.listed, capabilities)?;
+    let removal = removal(&policy.delete, &told.listed, capabilities)?;
     if selected.exists == 0 {
         // FETCH 1:* would be refused by some (Cyrus).
         return Ok(Opened {
@@ -168,12 +168,11 @@ pub(super) async fn open(
             marked: Vec::new(),
         });
     }
-    if selected.exists > config.limits.messages {
+    if selected.exists > most {
         return Err(UpstreamError::Misconfigured(
             "the mailbox has too many messages".into(),
         ));
     }
-    let most = config.limits.messages;
     let (mut entries, deleted) = list(connection, capabilities, selected, most).await?;
     let unfinished = unfinished(selected.uid_validity);
     let mut marked = Vec::new();
@@ -246,7 +245,7 @@ fn leaf(mailbox: &Listed) -> Option<&str> {
 /// How the policy is carried out here. What cannot be done is refused now, at
 /// login, not at QUIT.
 fn removal(
-    policy: DeletePolicy,
+    policy: &DeletePolicy,
     listed: &[Listed],
     capabilities: &Capabilities,
 ) -> Result<Removal, UpstreamError> {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::maildrop::Policy;
 use crate::sasl::{Credentials, Mechanism};
+use crate::store::Store;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 mod command;
@@ -44,14 +46,17 @@ use shared::Shared;
 pub struct Imap {
     config: Arc<Config>,
     shared: Arc<Shared>,
+    store: Option<Store>,
 }
 
 impl Imap {
-    /// The upstream; it is first connected to when somebody logs in.
-    pub fn new(config: Config) -> Self {
+    /// The upstream; it is first connected to when somebody logs in. Without a
+    /// store nothing is kept beyond this process.
+    pub fn new(config: Config, store: Option<Store>) -> Self {
         Self {
             config: Arc::new(config),
             shared: Arc::default(),
+            store,
         }
     }
 }
@@ -62,10 +67,15 @@ impl Upstream for Imap {
         &self,
         credentials: Credentials,
         client: IpAddr,
+        policy: Arc<Policy>,
     ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
-        let config = Arc::clone(&self.config);
-        let shared = Arc::clone(&self.shared);
-        let session = session::ImapSession::login(config, shared, credentials, client).await?;
+        let place = session::Place {
+            config: Arc::clone(&self.config),
+            shared: Arc::clone(&self.shared),
+            store: self.store.clone(),
+            policy,
+        };
+        let session = session::ImapSession::login(place, credentials, client).await?;
         Ok(Box::new(session))
     }
 

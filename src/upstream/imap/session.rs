@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
@@ -14,17 +14,31 @@ use super::login::{Capabilities, Greeted, are_sendable};
 use super::mailbox::{self, Removal};
 use super::retrieval::{ImapBody, Retrieval};
 use super::shared::Shared;
-use crate::maildrop::{Maildrop, MaildropBuilder, MessageIndex, Outcome, Portion, Update};
+use crate::maildrop::{
+    Ingredients, Maildrop, MessageIndex, Outcome, Policy, Portion, UniqueIdFormat, Update,
+};
 use crate::sasl::Credentials;
+use crate::store::{FolderKey, Kept, MessageKey, Store};
+use crate::upstream::assembly::{Assembly, Candidate};
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
 
 /// How long LOGOUT may take; nobody waits for it.
 const LOGOUT: Duration = Duration::from_secs(5);
 
+/// Where a session is, and under which policies.
+pub(super) struct Place {
+    pub config: Arc<Config>,
+    pub shared: Arc<Shared>,
+    pub store: Option<Store>,
+    pub policy: Arc<Policy>,
+}
+
 /// A session with an IMAP server.
 pub(super) struct ImapSession {
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
+    store: Option<Store>,
+    pub(super) policy: Arc<Policy>,
     credentials: Credentials,
     client: IpAddr,
     pub(super) connection: Option<Connection>,
@@ -45,11 +59,16 @@ pub(super) struct Mailbox {
 impl ImapSession {
     /// Logs in; the mailbox is opened later.
     pub async fn login(
-        config: Arc<Config>,
-        shared: Arc<Shared>,
+        place: Place,
         credentials: Credentials,
         client: IpAddr,
     ) -> Result<Self, UpstreamError> {
+        let Place {
+            config,
+            shared,
+            store,
+            policy,
+        } = place;
         if !are_sendable(&credentials) {
             return Err(UpstreamError::Authentication);
         }
@@ -57,6 +76,8 @@ impl ImapSession {
         Ok(Self {
             config,
             shared,
+            store,
+            policy,
             credentials,
             client,
             connection: Some(connection),
@@ -95,7 +116,7 @@ impl ImapSession {
             }
             other => other,
         })?;
-        let selected = mailbox::select(&mut connection, self.config.delete.writes()).await?;
+        let selected = mailbox::select(&mut connection, self.policy.writes()).await?;
         if selected.uid_validity != self.mailbox.uid_validity {
             return Err(UpstreamError::temporary(
                 "UIDVALIDITY changed during the session",
@@ -119,6 +140,21 @@ impl ImapSession {
             .copied()
             .ok_or(UpstreamError::Gone)
     }
+}
+
+/// What the store knows a message by.
+fn message_key(uid_validity: u32, uid: u32) -> [u8; 8] {
+    (u64::from(uid_validity) << 32 | u64::from(uid)).to_be_bytes()
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs().cast_signed())
+}
+
+fn unkept(error: crate::store::StoreError) -> UpstreamError {
+    UpstreamError::temporary(error.to_string().as_str())
 }
 
 async fn connect(
@@ -152,6 +188,10 @@ fn heed(shared: &Shared, account: &str, error: &UpstreamError) {
 
 #[async_trait]
 impl UpstreamSession for ImapSession {
+    async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
+        Ok(vec!["INBOX".to_owned()])
+    }
+
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
         let shared = Arc::clone(&self.shared);
         let account = self.account().to_owned();
@@ -160,10 +200,23 @@ impl UpstreamSession for ImapSession {
             return Err(UpstreamError::temporary("the connection is lost"));
         };
         let unfinished = |uid_validity| shared.unfinished(&account, uid_validity);
-        let opened = mailbox::open(connection, &self.capabilities, &config, unfinished).await;
+        let policy = Arc::clone(&self.policy);
+        let most = config.limits.messages;
+        let opened =
+            mailbox::open(connection, &self.capabilities, &policy, most, unfinished).await;
         let opened = opened.inspect_err(|error| self.heed(error))?;
         let uid_validity = opened.selected.uid_validity;
-        let mut maildrop = MaildropBuilder::with_capacity(opened.entries.len());
+        let folder = FolderKey {
+            account: account.to_lowercase(),
+            folder: "INBOX".to_owned(),
+        };
+        let kept = match &self.store {
+            Some(store) => store.folder(&folder).await.map_err(unkept)?,
+            None => Kept::default(),
+        };
+        let format = UniqueIdFormat::default();
+        let mut assembly = Assembly::new(&policy, format, now(), opened.entries.len());
+        assembly.folder("INBOX", &kept);
         self.mailbox = Mailbox {
             uid_validity,
             uids: Vec::with_capacity(opened.entries.len()),
@@ -171,23 +224,33 @@ impl UpstreamSession for ImapSession {
             removal: opened.removal,
         };
         let learned = shared.learned(&account, uid_validity);
-        for entry in &opened.entries {
+        for (row, entry) in (0..).zip(&opened.entries) {
             let octets = learned.get(&entry.uid).copied().unwrap_or(entry.octets);
-            let unique_id = config.unique_ids.unique_id(entry.uid, uid_validity);
-            maildrop
-                .push(octets, &unique_id)
-                .map_err(|error| UpstreamError::protocol(error.to_string().as_str()))?;
-            self.mailbox.uids.push(entry.uid);
-            self.mailbox.octets.push(entry.octets);
+            assembly.message(&Candidate {
+                row,
+                octets,
+                received: None,
+                key: &message_key(uid_validity, entry.uid),
+                known: Ingredients {
+                    uid: Some(entry.uid),
+                    uid_validity: Some(uid_validity),
+                    ..Ingredients::default()
+                },
+            })?;
+        }
+        let assembled = assembly.finish()?;
+        for row in assembled.rows {
+            if let Some(entry) = opened.entries.get(row as usize) {
+                self.mailbox.uids.push(entry.uid);
+                self.mailbox.octets.push(entry.octets);
+            }
         }
         if !opened.marked.is_empty()
             && let Err(error) = self.unmark(&opened.marked).await
         {
             tracing::warn!(upstream = %self.config.name, %error, "messages stay marked \\Deleted");
         }
-        maildrop
-            .build()
-            .map_err(|error| UpstreamError::protocol(error.to_string().as_str()))
+        Ok(assembled.maildrop)
     }
 
     async fn retrieve(
@@ -214,7 +277,17 @@ impl UpstreamSession for ImapSession {
         Ok(Box::new(ImapBody::new(self, retrieval)))
     }
 
-    fn learn_octets(&mut self, message: MessageIndex, octets: u64) {
+    fn kept_as(&self, message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
+        let uid = self.mailbox.uids.get(message)?;
+        let folder = FolderKey {
+            account: self.account().to_lowercase(),
+            folder: "INBOX".to_owned(),
+        };
+        let key = message_key(self.mailbox.uid_validity, *uid);
+        Some((folder, Box::new(key)))
+    }
+
+    async fn delivered(&mut self, message: MessageIndex, octets: u64) {
         let known = (
             self.mailbox.uids.get(message),
             self.mailbox.octets.get(message),

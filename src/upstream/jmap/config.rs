@@ -6,7 +6,6 @@ use std::time::Duration;
 use url::Url;
 
 use super::origin::Origins;
-use crate::maildrop::DeletePolicy;
 
 /// One JMAP server.
 #[derive(Clone, Debug)]
@@ -20,8 +19,6 @@ pub struct Config {
     pub origins: Origins,
     /// Roots and parameters of TLS. Chain and host name are always verified.
     pub tls: Arc<rustls::ClientConfig>,
-    /// What DELE and QUIT do.
-    pub delete: DeletePolicy,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How large things may be.

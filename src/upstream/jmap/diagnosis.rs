@@ -15,7 +15,7 @@ use super::http::Http;
 use super::session;
 use super::unique_ids::UniqueIds;
 use super::{listing, mailboxes};
-use crate::maildrop::DeletePolicy;
+use crate::maildrop::{DeletePolicy, Policy};
 use crate::sasl::Credentials;
 use crate::upstream::finding::certificate_advice;
 use crate::upstream::{Finding, UpstreamError};
@@ -25,10 +25,11 @@ use crate::upstream::{Finding, UpstreamError};
 /// Returns whether all is well; behind a bad step there is no further one.
 pub async fn diagnose(
     config: &Config,
+    policy: &Policy,
     credentials: Option<&Credentials>,
     mut tell: impl FnMut(&'static str, Finding),
 ) -> bool {
-    match walk(config, credentials, &mut tell).await {
+    match walk(config, policy, credentials, &mut tell).await {
         Ok(()) => true,
         Err((step, finding)) => {
             tell(step, finding);
@@ -39,6 +40,7 @@ pub async fn diagnose(
 
 async fn walk(
     config: &Config,
+    policy: &Policy,
     credentials: Option<&Credentials>,
     tell: &mut impl FnMut(&'static str, Finding),
 ) -> Result<(), (&'static str, Finding)> {
@@ -114,7 +116,7 @@ async fn walk(
             limits.concurrent_requests
         )),
     );
-    if resource.read_only && config.delete.writes() {
+    if resource.read_only && policy.writes() {
         let advice = "set delete = \"refuse\", or make the account writable";
         return Err(bad(
             "session",
@@ -123,15 +125,13 @@ async fn walk(
         ));
     }
     let api = Api::new(http, resource);
-    let mailboxes = mailboxes::find(&api, config.delete)
+    let mailboxes = mailboxes::find(&api, policy)
         .await
         .map_err(|error| explain("mailbox", error))?;
-    let removal = match (config.delete, &mailboxes.trash) {
+    let removal = match (&policy.delete, &mailboxes.trash) {
         (DeletePolicy::Refuse, _) => "refused (read-only)",
         (DeletePolicy::Trash | DeletePolicy::TrashIfThere, Some(_)) => "moved to the Trash",
-        (DeletePolicy::TrashIfThere | DeletePolicy::Trash, None) | (DeletePolicy::Expunge, _) => {
-            "destroyed: gone for good"
-        }
+        _ => "destroyed: gone for good",
     };
     tell(
         "mailbox",

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::api::Api;
 use super::calls::{Calls, GetAnswer};
-use crate::maildrop::DeletePolicy;
+use crate::maildrop::{DeletePolicy, Policy};
 use crate::upstream::UpstreamError;
 
 /// The inbox, and the Trash where there is one, by their ids.
@@ -46,7 +46,7 @@ struct Mailbox {
 
 /// Finds the inbox, and the Trash where the policy may need it. What the policy
 /// cannot do here is refused now, at login, not at QUIT.
-pub(super) async fn find(api: &Api, policy: DeletePolicy) -> Result<Mailboxes, UpstreamError> {
+pub(super) async fn find(api: &Api, policy: &Policy) -> Result<Mailboxes, UpstreamError> {
     let roles = ["inbox", "trash"];
     // Where the server takes four calls at once, all of it is one request.
     let at_once = if api.limits().calls_in_request >= 4 {
@@ -77,7 +77,7 @@ pub(super) async fn find(api: &Api, policy: DeletePolicy) -> Result<Mailboxes, U
     if policy.writes() && !inbox.my_rights.may_remove_items {
         return misconfigured("the inbox may not be changed, and the delete policy needs to");
     }
-    match (policy, trash) {
+    match (&policy.delete, trash) {
         (DeletePolicy::Trash, None) => {
             return misconfigured("delete = \"trash\", but the account has no Trash");
         }

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::maildrop::Policy;
 use crate::sasl::{Credentials, Mechanism};
+use crate::store::Store;
 use crate::upstream::pauses::Pauses;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
@@ -43,14 +45,17 @@ pub use origin::Origins;
 pub struct Jmap {
     config: Arc<Config>,
     shared: Arc<Shared>,
+    store: Option<Store>,
 }
 
 impl Jmap {
-    /// The upstream; it is first connected to when somebody logs in.
-    pub fn new(config: Config) -> Self {
+    /// The upstream; it is first connected to when somebody logs in. Without a
+    /// store nothing is kept beyond this process.
+    pub fn new(config: Config, store: Option<Store>) -> Self {
         Self {
             config: Arc::new(config),
             shared: Arc::default(),
+            store,
         }
     }
 }
@@ -61,10 +66,15 @@ impl Upstream for Jmap {
         &self,
         credentials: Credentials,
         _client: IpAddr,
+        policy: Arc<Policy>,
     ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
-        let config = Arc::clone(&self.config);
-        let shared = Arc::clone(&self.shared);
-        let session = session::JmapSession::login(config, shared, credentials).await?;
+        let place = session::Place {
+            config: Arc::clone(&self.config),
+            shared: Arc::clone(&self.shared),
+            store: self.store.clone(),
+            policy,
+        };
+        let session = session::JmapSession::login(place, credentials).await?;
         Ok(Box::new(session))
     }
 

@@ -32,7 +32,7 @@ const MOST_FAILURES: usize = 2;
 pub(super) struct Removal<'a> {
     pub api: &'a Api,
     pub mailboxes: &'a Mailboxes,
-    pub policy: DeletePolicy,
+    pub policy: &'a DeletePolicy,
     /// Emails of the session that are not marked: never to be touched.
     pub kept: HashSet<&'a str>,
     pub most_messages: usize,
@@ -267,7 +267,7 @@ impl Removal<'_> {
             .any(|(mailbox, is_in)| *is_in && *mailbox != self.mailboxes.inbox);
         let trash = match self.policy {
             DeletePolicy::Trash | DeletePolicy::TrashIfThere => self.mailboxes.trash.as_deref(),
-            DeletePolicy::Expunge | DeletePolicy::Refuse => None,
+            _ => None,
         };
         match trash {
             _ if elsewhere => Some(json!({ inbox: null })),

@@ -16,14 +16,26 @@ use super::mailboxes::{self, Mailboxes};
 use super::removal::{Marked, Removal};
 use super::resource::Resource;
 use super::unique_ids::UniqueIds;
-use crate::maildrop::{Maildrop, MaildropBuilder, MessageIndex, Outcome, Portion, Update};
+use crate::maildrop::{
+    Ingredients, Maildrop, MessageIndex, Outcome, Policy, Portion, UniqueIdFormat, Update,
+};
 use crate::sasl::Credentials;
+use crate::store::{FolderKey, Kept, MessageKey, Store};
+use crate::upstream::assembly::{Assembly, Candidate};
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
+
+/// Where a session is, and under which policies.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub config: Arc<Config>,
+    pub shared: Arc<Shared>,
+    pub store: Option<Store>,
+    pub policy: Arc<Policy>,
+}
 
 /// A session with a JMAP server.
 pub(super) struct JmapSession {
-    config: Arc<Config>,
-    shared: Arc<Shared>,
+    place: Place,
     credentials: Credentials,
     api: Arc<Api>,
     mailboxes: Mailboxes,
@@ -35,25 +47,22 @@ impl JmapSession {
     /// Proves the credentials by a request that needs them, and finds the
     /// inbox. The session resource may be known from a login before; where that
     /// turns out to be no good any more, it is asked for again.
-    pub async fn login(
-        config: Arc<Config>,
-        shared: Arc<Shared>,
-        credentials: Credentials,
-    ) -> Result<Self, UpstreamError> {
+    pub async fn login(place: Place, credentials: Credentials) -> Result<Self, UpstreamError> {
+        let (config, shared) = (&place.config, &place.shared);
         if let Some(resource) = shared.resource(&credentials) {
-            let api = Self::api(&config, &shared, &credentials, Some(resource)).await?;
-            let found = mailboxes::find(&api, config.delete).await;
+            let api = Self::api(config, shared, &credentials, Some(resource)).await?;
+            let found = mailboxes::find(&api, &place.policy).await;
             match found {
                 Ok(mailboxes) if !api.is_outdated() => {
-                    return Self::open(config, shared, credentials, api, mailboxes);
+                    return Self::open(place, credentials, api, mailboxes);
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Ok(_) | Err(_) => shared.forget_resource(&credentials),
             }
         }
-        let api = Self::api(&config, &shared, &credentials, None).await?;
-        let mailboxes = mailboxes::find(&api, config.delete).await?;
-        Self::open(config, shared, credentials, api, mailboxes)
+        let api = Self::api(config, shared, &credentials, None).await?;
+        let mailboxes = mailboxes::find(&api, &place.policy).await?;
+        Self::open(place, credentials, api, mailboxes)
     }
 
     async fn api(
@@ -71,20 +80,18 @@ impl JmapSession {
     }
 
     fn open(
-        config: Arc<Config>,
-        shared: Arc<Shared>,
+        place: Place,
         credentials: Credentials,
         api: Api,
         mailboxes: Mailboxes,
     ) -> Result<Self, UpstreamError> {
-        if api.resource.read_only && config.delete.writes() {
+        if api.resource.read_only && place.policy.writes() {
             let reason = "the account is read-only, and the delete policy needs to write";
             return Err(UpstreamError::Misconfigured(reason.into()));
         }
-        shared.keep_resource(&credentials, &api.resource);
+        place.shared.keep_resource(&credentials, &api.resource);
         Ok(Self {
-            config,
-            shared,
+            place,
             credentials,
             api: Arc::new(api),
             mailboxes,
@@ -108,8 +115,8 @@ impl JmapSession {
     /// Asks for the session resource again. Returns whether it is another one
     /// than before; on a failure the one that is there stays.
     async fn renew(&mut self) -> bool {
-        self.shared.forget_resource(&self.credentials);
-        let (config, shared) = (&self.config, &self.shared);
+        self.place.shared.forget_resource(&self.credentials);
+        let (config, shared) = (&self.place.config, &self.place.shared);
         let Ok(api) = Self::api(config, shared, &self.credentials, None).await else {
             return false;
         };
@@ -118,7 +125,7 @@ impl JmapSession {
             return false;
         }
         let changed = !api.resource.leads_as(&self.api.resource);
-        self.shared.keep_resource(&self.credentials, &api.resource);
+        self.place.shared.keep_resource(&self.credentials, &api.resource);
         self.api = Arc::new(api);
         changed
     }
@@ -175,25 +182,40 @@ fn is_same_user(user: &str, username: &str) -> bool {
 
 #[async_trait]
 impl UpstreamSession for JmapSession {
+    async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
+        Ok(vec!["INBOX".to_owned()])
+    }
+
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
-        let most = self.config.limits.messages;
+        let most = self.place.config.limits.messages;
         let listed = listing::list(&self.api, &self.mailboxes.inbox, most).await?;
-        let unreadable = |error: crate::maildrop::MaildropError| {
-            UpstreamError::protocol(error.to_string().as_str())
-        };
+        let policy = Arc::clone(&self.place.policy);
+        let kept = Kept::default();
+        let mut assembly = Assembly::new(&policy, UniqueIdFormat::jmap(), 0, listed.len());
+        assembly.folder("INBOX", &kept);
         let mut unique_ids = UniqueIds::default();
-        let mut maildrop = MaildropBuilder::with_capacity(listed.len());
-        let learned = self.shared.octets(self.credentials.mailbox());
-        for email in listed.iter() {
+        let learned = self.place.shared.octets(self.credentials.mailbox());
+        for (row, email) in (0..).zip(listed.iter()) {
             let unique_id = unique_ids
                 .next(email.blob_id)
                 .ok_or_else(|| UpstreamError::protocol("a blobId that cannot be a unique id"))?;
             let octets = learned.get(email.blob_id).copied().unwrap_or(email.size);
-            maildrop.push(octets, &unique_id).map_err(unreadable)?;
+            assembly.message(&Candidate {
+                row,
+                octets,
+                received: None,
+                key: unique_id.as_str().as_bytes(),
+                known: Ingredients {
+                    email_id: Some(email.id),
+                    blob_id: Some(unique_id.as_str()),
+                    ..Ingredients::default()
+                },
+            })?;
         }
         drop(unique_ids);
+        let assembled = assembly.finish()?;
         self.messages = listed;
-        maildrop.build().map_err(unreadable)
+        Ok(assembled.maildrop)
     }
 
     async fn retrieve(
@@ -201,7 +223,7 @@ impl UpstreamSession for JmapSession {
         message: MessageIndex,
         portion: Portion,
     ) -> Result<Box<dyn Body + Send + '_>, UpstreamError> {
-        if self.known(message)?.size > self.config.limits.message {
+        if self.known(message)?.size > self.place.config.limits.message {
             let reason = "a message that is larger than is allowed (upstream_limits.literal)";
             return Err(UpstreamError::Misconfigured(reason.into()));
         }
@@ -214,12 +236,16 @@ impl UpstreamSession for JmapSession {
         Ok(Box::new(begun?))
     }
 
-    fn learn_octets(&mut self, message: MessageIndex, octets: u64) {
+    fn kept_as(&self, _message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
+        None
+    }
+
+    async fn delivered(&mut self, message: MessageIndex, octets: u64) {
         if let Some(known) = self.messages.get(message)
             && known.size != octets
         {
             let account = self.credentials.mailbox();
-            self.shared.learn_octets(account, known.blob_id, octets);
+            self.place.shared.learn_octets(account, known.blob_id, octets);
         }
     }
 
@@ -241,9 +267,9 @@ impl UpstreamSession for JmapSession {
         let removal = Removal {
             api: &self.api,
             mailboxes: &self.mailboxes,
-            policy: self.config.delete,
+            policy: &self.place.policy.delete,
             kept: kept.map(|(_, email)| email.id).collect(),
-            most_messages: self.config.limits.messages,
+            most_messages: self.place.config.limits.messages,
         };
         let left = removal.run(going).await?;
         let left: HashSet<MessageIndex> = left.iter().map(|marked| marked.index).collect();

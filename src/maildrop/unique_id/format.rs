@@ -1,0 +1,467 @@
+//! How unique ids are made: format strings in Dovecot's notation, and presets
+//! for what other servers hand out.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use super::{MAX_OCTETS, UniqueId};
+
+/// A recipe for unique ids.
+///
+/// In Dovecot's notations, so that its `pop3_uidl_format` means the same here:
+/// `%u` is the UID, `%v` the UIDVALIDITY, `%g` the GUID, `%f` the name of the
+/// Maildir file. `%08Xu` pads a number to eight digits of lower-case hex (`X`
+/// and `x` alike, as Dovecot does), `%%` is a percent sign. The newer spelling
+/// is `%{uid | hex(8)}`. Or the name of a preset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueIdFormat {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Field {
+        ingredient: Ingredient,
+        hex: bool,
+        /// Digits to which a number is padded by zeros.
+        width: usize,
+    },
+}
+
+/// What an upstream may know of a message, and unique ids can be made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingredient {
+    /// IMAP's UID (RFC 3501 §2.3.1.1).
+    Uid,
+    /// IMAP's UIDVALIDITY. The same for all messages of a folder.
+    UidValidity,
+    /// Dovecot's GUID, which its IMAP tells as X-GUID.
+    Guid,
+    /// The name of the Maildir file, up to its flags: what Dovecot takes as the
+    /// GUID of a message in a Maildir.
+    FileName,
+    /// EMAILID (RFC 8474 §5.1), or the id of a JMAP Email.
+    EmailId,
+    /// Gmail's X-GM-MSGID.
+    GmailId,
+    /// JMAP's blobId (RFC 8621 §4.1.1), with a suffix for further copies.
+    BlobId,
+}
+
+impl Ingredient {
+    fn is_number(self) -> bool {
+        matches!(self, Self::Uid | Self::UidValidity | Self::GmailId)
+    }
+}
+
+/// What is known of one message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ingredients<'a> {
+    /// [`Ingredient::Uid`].
+    pub uid: Option<u32>,
+    /// [`Ingredient::UidValidity`].
+    pub uid_validity: Option<u32>,
+    /// [`Ingredient::Guid`] and [`Ingredient::FileName`].
+    pub guid: Option<&'a str>,
+    /// [`Ingredient::EmailId`].
+    pub email_id: Option<&'a str>,
+    /// [`Ingredient::GmailId`].
+    pub gmail_id: Option<u64>,
+    /// [`Ingredient::BlobId`].
+    pub blob_id: Option<&'a str>,
+}
+
+/// A format string that cannot name messages.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UniqueIdFormatError {
+    /// A `%` is not followed by a variable popgate knows.
+    #[error(
+        "unknown variable {0:?}: known are %u (UID), %v (UIDVALIDITY), %g (GUID) and %f (file name), as in %08Xu%08Xv or %{{uid | hex(8)}}%{{uidvalidity | hex(8)}}"
+    )]
+    UnknownVariable(String),
+    /// `%m`: an upstream cannot be asked for it.
+    #[error(
+        "%m, the MD5 sum of an mbox header, is known to no IMAP server: import the old server's ids instead (popgate uidl import)"
+    )]
+    Md5,
+    /// Not a format, and not a preset.
+    #[error("no such preset: there are {}", preset_names())]
+    UnknownPreset,
+    /// All messages would have the same unique id.
+    #[error("the format must contain the UID or another id of the message (%u, %g, %f), or all messages would be alike")]
+    Constant,
+    /// The unique ids would be longer than 70 octets or hold other octets than
+    /// 0x21 to 0x7E.
+    #[error(
+        "unique ids must have 1 to 70 characters, none of them a space, a control or 8-bit character"
+    )]
+    Invalid,
+}
+
+/// What other servers hand out. `stalwart` and `james` and the two names of
+/// Dovecot's and Cyrus's formats are in use by their administrators.
+const PRESETS: [(&str, &str); 12] = [
+    ("dovecot", "%08Xu%08Xv"),
+    ("dovecot-0.99", "%v.%u"),
+    ("cyrus", "%v.%u"),
+    ("cyrus-uidonly", "%u"),
+    ("cyrus-dovecot", "%08Xu%08Xv"),
+    ("courier", "%v-%u"),
+    ("uw", "%08Xv%08Xu"),
+    ("gmail", "GmailId%{gmail_id | hex}"),
+    ("emailid", "%{emailid}"),
+    ("stalwart", "%v%u"),
+    ("james", "%u"),
+    ("jmap", "%{blobid}"),
+];
+
+fn preset_names() -> String {
+    PRESETS.map(|(name, _)| name).join(", ")
+}
+
+impl UniqueIdFormat {
+    /// JMAP's own: made of blobIds.
+    pub fn jmap() -> Self {
+        Self {
+            parts: vec![field(Ingredient::BlobId, false, 0)],
+        }
+    }
+
+    /// What must be known of each message.
+    pub fn ingredients(&self) -> impl Iterator<Item = Ingredient> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Field { ingredient, .. } => Some(*ingredient),
+        })
+    }
+
+    /// The unique id of a message, or what had to be known of it and is not.
+    /// Two messages of a folder may come out alike where the ingredients are:
+    /// copies share an EMAILID.
+    pub fn unique_id(&self, known: &Ingredients<'_>) -> Result<UniqueId, Ingredient> {
+        let mut text = String::with_capacity(16);
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Field {
+                    ingredient,
+                    hex,
+                    width,
+                } => write(&mut text, *ingredient, known, *hex, *width).ok_or(*ingredient)?,
+            }
+        }
+        Ok(UniqueId::of(text))
+    }
+}
+
+/// Appends what is known; `None` where it is not.
+fn write(
+    text: &mut String,
+    ingredient: Ingredient,
+    known: &Ingredients<'_>,
+    hex: bool,
+    width: usize,
+) -> Option<()> {
+    let number: u64 = match ingredient {
+        Ingredient::Uid => known.uid?.into(),
+        Ingredient::UidValidity => known.uid_validity?.into(),
+        Ingredient::GmailId => known.gmail_id?,
+        Ingredient::Guid | Ingredient::FileName => {
+            text.push_str(known.guid?);
+            return Some(());
+        }
+        Ingredient::EmailId => {
+            text.push_str(known.email_id?);
+            return Some(());
+        }
+        Ingredient::BlobId => {
+            text.push_str(known.blob_id?);
+            return Some(());
+        }
+    };
+    // Writing to a String cannot fail.
+    let _ = if hex {
+        write!(text, "{number:0width$x}")
+    } else {
+        write!(text, "{number:0width$}")
+    };
+    Some(())
+}
+
+fn field(ingredient: Ingredient, hex: bool, width: usize) -> Part {
+    Part::Field {
+        ingredient,
+        hex,
+        width,
+    }
+}
+
+impl Default for UniqueIdFormat {
+    /// Dovecot's own default, `%08Xu%08Xv`.
+    fn default() -> Self {
+        Self {
+            parts: vec![
+                field(Ingredient::Uid, true, 8),
+                field(Ingredient::UidValidity, true, 8),
+            ],
+        }
+    }
+}
+
+impl FromStr for UniqueIdFormat {
+    type Err = UniqueIdFormatError;
+
+    fn from_str(format: &str) -> Result<Self, UniqueIdFormatError> {
+        if let Some((_, format)) = PRESETS.iter().find(|(name, _)| *name == format) {
+            return format.parse();
+        }
+        if !format.is_empty() && !format.contains('%') {
+            return Err(UniqueIdFormatError::UnknownPreset);
+        }
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = format;
+        while let Some(percent) = rest.find('%') {
+            literal.push_str(&rest[..percent]);
+            rest = &rest[percent + 1..];
+            if let Some(after) = rest.strip_prefix('%') {
+                literal.push('%');
+                rest = after;
+                continue;
+            }
+            let (field, after) = match rest.strip_prefix('{') {
+                Some(long) => long_field(long)?,
+                None => short_field(rest)?,
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            parts.push(field);
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        let format = Self { parts };
+        if !format.ingredients().any(|it| it != Ingredient::UidValidity) {
+            return Err(UniqueIdFormatError::Constant);
+        }
+        format.check_length()?;
+        Ok(format)
+    }
+}
+
+impl UniqueIdFormat {
+    /// With the longest numbers, and text of a usual length: what is longer
+    /// than that is hashed as it comes.
+    fn check_length(&self) -> Result<(), UniqueIdFormatError> {
+        let text: String = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Literal(literal) => literal.clone(),
+                Part::Field {
+                    ingredient,
+                    hex,
+                    width,
+                } => {
+                    let digits = match (ingredient, hex) {
+                        (Ingredient::GmailId, true) => 16,
+                        (Ingredient::GmailId, false) => 20,
+                        (Ingredient::Uid | Ingredient::UidValidity, true) => 8,
+                        (Ingredient::Uid | Ingredient::UidValidity, false) => 10,
+                        _ => 1,
+                    };
+                    "0".repeat(digits.max(*width))
+                }
+            })
+            .collect();
+        UniqueId::new(text).map_or(Err(UniqueIdFormatError::Invalid), |_| Ok(()))
+    }
+}
+
+fn unknown(shown: &str) -> UniqueIdFormatError {
+    let shown: String = shown.chars().take(24).collect();
+    UniqueIdFormatError::UnknownVariable(format!("%{shown}"))
+}
+
+/// Reads `[0][width][X|x](u|v|g|f)`, what may follow a percent sign.
+fn short_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
+    let shown = || unknown(&text.chars().take(8).collect::<String>());
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let width = width(&text[..digits])?;
+    let rest = &text[digits..];
+    let (hex, rest) = match rest.strip_prefix(['x', 'X']) {
+        Some(after) => (true, after),
+        None => (false, rest),
+    };
+    let ingredient = match rest.chars().next() {
+        Some('u') => Ingredient::Uid,
+        Some('v') => Ingredient::UidValidity,
+        Some('g') => Ingredient::Guid,
+        Some('f') => Ingredient::FileName,
+        Some('m') => return Err(UniqueIdFormatError::Md5),
+        _ => return Err(shown()),
+    };
+    if !ingredient.is_number() && (hex || digits > 0) {
+        return Err(shown());
+    }
+    Ok((field(ingredient, hex, width), &rest[1..]))
+}
+
+/// Reads `name}` or `name | hex}` or `name | hex(width)}`, what may follow `%{`.
+fn long_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
+    let end = text
+        .find('}')
+        .ok_or_else(|| unknown(&format!("{{{text}")))?;
+    let (inner, rest) = (&text[..end], &text[end + 1..]);
+    let shown = || unknown(&format!("{{{inner}}}"));
+    let mut words = inner.split('|').map(str::trim);
+    let ingredient = match words.next().unwrap_or_default() {
+        "uid" => Ingredient::Uid,
+        "uidvalidity" => Ingredient::UidValidity,
+        "guid" => Ingredient::Guid,
+        "filename" => Ingredient::FileName,
+        "emailid" => Ingredient::EmailId,
+        "gmail_id" => Ingredient::GmailId,
+        "blobid" => Ingredient::BlobId,
+        "md5" => return Err(UniqueIdFormatError::Md5),
+        _ => return Err(shown()),
+    };
+    let (hex, padded) = match words.next() {
+        None => (false, 0),
+        Some("hex") => (true, 0),
+        Some(filter) => {
+            let digits = filter
+                .strip_prefix("hex(")
+                .and_then(|it| it.strip_suffix(')'))
+                .map(str::trim)
+                .filter(|it| !it.is_empty() && it.bytes().all(|octet| octet.is_ascii_digit()))
+                .ok_or_else(shown)?;
+            (true, width(digits)?)
+        }
+    };
+    if words.next().is_some() || (hex && !ingredient.is_number()) {
+        return Err(shown());
+    }
+    Ok((field(ingredient, hex, padded), rest))
+}
+
+fn width(digits: &str) -> Result<usize, UniqueIdFormatError> {
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    let width = digits.parse().ok().filter(|width| *width <= MAX_OCTETS);
+    width.ok_or(UniqueIdFormatError::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: Ingredients<'static> = Ingredients {
+        uid: Some(0xab),
+        uid_validity: Some(0x6789_abcd),
+        guid: Some("1700000000.M1P2.host"),
+        email_id: Some("Mf00"),
+        gmail_id: Some(0x17ab_0000_0000_ffff),
+        blob_id: Some("Gdead"),
+    };
+
+    fn made(format: &str) -> String {
+        let format: UniqueIdFormat = format.parse().unwrap();
+        format.unique_id(&KNOWN).unwrap().to_string()
+    }
+
+    #[test]
+    fn the_default_is_dovecots() {
+        let default = UniqueIdFormat::default();
+        for same in [
+            "%08Xu%08Xv",
+            "%08xu%08xv",
+            "%{uid | hex(8)}%{uidvalidity | hex(8)}",
+            "%{uid|hex(8)}%{ uidvalidity |hex( 8 )}",
+            "dovecot",
+        ] {
+            assert_eq!(same.parse::<UniqueIdFormat>().unwrap(), default, "{same}");
+        }
+        assert_eq!(made("dovecot"), "000000ab6789abcd");
+    }
+
+    #[test]
+    fn other_formats() {
+        for (format, expected) in [
+            ("%v.%u", "1737075661.171"),
+            ("a%%%u", "a%171"),
+            ("UID%u-%v", "UID171-1737075661"),
+            ("%Xu", "ab"),
+            ("%010u", "0000000171"),
+            ("%{uid}", "171"),
+            ("%{uid | hex}", "ab"),
+            ("%g", "1700000000.M1P2.host"),
+            ("%f", "1700000000.M1P2.host"),
+            ("%{guid}.%{uid}", "1700000000.M1P2.host.171"),
+        ] {
+            assert_eq!(made(format), expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn presets() {
+        for (preset, expected) in [
+            ("dovecot-0.99", "1737075661.171"),
+            ("cyrus", "1737075661.171"),
+            ("cyrus-uidonly", "171"),
+            ("cyrus-dovecot", "000000ab6789abcd"),
+            ("courier", "1737075661-171"),
+            ("uw", "6789abcd000000ab"),
+            ("gmail", "GmailId17ab00000000ffff"),
+            ("emailid", "Mf00"),
+            ("stalwart", "1737075661171"),
+            ("james", "171"),
+            ("jmap", "Gdead"),
+        ] {
+            assert_eq!(made(preset), expected, "{preset}");
+        }
+        assert_eq!(PRESETS.len(), 12);
+    }
+
+    #[test]
+    fn formats_that_cannot_name_messages() {
+        let refused = |format: &str| format.parse::<UniqueIdFormat>().unwrap_err();
+        assert_eq!(refused("%v"), UniqueIdFormatError::Constant);
+        assert_eq!(refused("a%%b"), UniqueIdFormatError::Constant);
+        assert_eq!(refused(""), UniqueIdFormatError::Constant);
+        assert_eq!(refused("%u %v"), UniqueIdFormatError::Invalid);
+        assert_eq!(refused("%uä"), UniqueIdFormatError::Invalid);
+        assert_eq!(refused("%071u"), UniqueIdFormatError::Invalid);
+        assert_eq!(refused("%99999999999999999999u"), UniqueIdFormatError::Invalid);
+        assert_eq!(refused("%m"), UniqueIdFormatError::Md5);
+        assert_eq!(refused("%{md5}"), UniqueIdFormatError::Md5);
+        assert_eq!(refused("Dovecot"), UniqueIdFormatError::UnknownPreset);
+        for unknown in [
+            "%q%u", "%u%", "%{uid", "%{uid | hex(x)}", "%{uid | lower}", "%{}", "%08Xg", "%{guid | hex(8)}",
+            "%{uid | hex(8) | hex(8)}", "%{uid | hex(-8)}",
+        ] {
+            let error = refused(unknown);
+            assert!(matches!(error, UniqueIdFormatError::UnknownVariable(_)), "{unknown}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        let format: UniqueIdFormat = "gmail".parse().unwrap();
+        let known = Ingredients { gmail_id: None, ..KNOWN };
+        assert_eq!(format.unique_id(&known), Err(Ingredient::GmailId));
+    }
+
+    #[test]
+    fn long_ids_are_hashed() {
+        let long = "x".repeat(255);
+        let known = Ingredients { email_id: Some(&long), ..KNOWN };
+        let format: UniqueIdFormat = "emailid".parse().unwrap();
+        assert_eq!(format.unique_id(&known).unwrap().as_str().len(), 43);
+    }
+}
