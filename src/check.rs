@@ -29,8 +29,12 @@ pub async fn run(
         password,
     });
     let well = match &upstream {
-        Upstream::Imap(config) => imap::diagnose(config, &policy, credentials.as_ref(), print).await,
-        Upstream::Jmap(config) => jmap::diagnose(config, &policy, credentials.as_ref(), print).await,
+        Upstream::Imap(config) => {
+            imap::diagnose(config, &policy, credentials.as_ref(), print).await
+        }
+        Upstream::Jmap(config) => {
+            jmap::diagnose(config, &policy, credentials.as_ref(), print).await
+        }
     };
     if well {
         say(format_args!("All is well."));

@@ -5,7 +5,7 @@
 use popgate::maildrop::{Maildrop, MaildropBuilder, Outcome, UniqueId};
 use popgate::pop3::{
     DotStuffer, Expects, Framed, Front, Input, LineBuffer, NulPolicy, Refusal, ResponseCode,
-    Session, Step, TopLimiter, octets_of,
+    Session, Step, Terms, TopLimiter, octets_of,
 };
 use popgate::sasl::{Credentials, Mechanism, Progress, ServerExchange, initial_response};
 use proptest::collection::vec;
@@ -158,7 +158,6 @@ fn front(cleartext_login: bool) -> Front {
         stls_available: true,
         cleartext_login,
         mechanisms: Mechanism::ALL.to_vec(),
-        deletion_refused: false,
         bad_command_limit: u32::MAX,
     }
 }
@@ -227,7 +226,7 @@ fn answer(step: &Step, chance: u8) -> Option<Input<'static>> {
         Step::Open(_) => match chance % 4 {
             0 => Input::Refused(refusal(Some(ResponseCode::Auth))),
             1 => Input::Refused(refusal(Some(ResponseCode::SysTemp))),
-            _ => Input::Opened(maildrop()),
+            _ => Input::Opened(maildrop(), Terms::default()),
         },
         Step::Deliver { .. } => match chance % 3 {
             0 => Input::NotDelivered(refusal(None)),
@@ -364,7 +363,7 @@ proptest! {
         for line in ["USER tim", "PASS tanstaaf"] {
             session = session.handle(Input::Line(line.as_bytes())).0;
         }
-        session = session.handle(Input::Opened(maildrop())).0;
+        session = session.handle(Input::Opened(maildrop(), Terms::default())).0;
         for (line, chance) in &lines {
             if line.trim_ascii().eq_ignore_ascii_case(b"QUIT") {
                 continue;

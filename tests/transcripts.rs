@@ -8,7 +8,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use popgate::maildrop::{Maildrop, MaildropBuilder, Outcome, Portion, UniqueId};
-use popgate::pop3::{Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step};
+use popgate::pop3::{
+    Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms,
+};
 use popgate::sasl::{Credentials, Mechanism};
 
 #[test]
@@ -92,6 +94,7 @@ fn run(text: &str) -> Result<(), String> {
 #[derive(Clone)]
 struct Header {
     front: Front,
+    terms: Terms,
     messages: Vec<(u64, UniqueId)>,
     login: Option<String>,
 }
@@ -103,11 +106,11 @@ impl Default for Header {
             stls_available: true,
             cleartext_login: false,
             mechanisms: Mechanism::ALL.to_vec(),
-            deletion_refused: false,
             bad_command_limit: 20,
         };
         Self {
             front,
+            terms: Terms::default(),
             messages: Vec::new(),
             login: None,
         }
@@ -140,7 +143,7 @@ impl Header {
             ("tls", "") => front.tls_active = true,
             ("no-stls", "") => front.stls_available = false,
             ("cleartext", "") => front.cleartext_login = true,
-            ("deletion-refused", "") => front.deletion_refused = true,
+            ("deletion-refused", "") => self.terms.deletion_refused = true,
             ("limit", limit) => front.bad_command_limit = limit.parse().map_err(|_| "limit")?,
             ("mechanisms", "none") => front.mechanisms.clear(),
             ("mechanisms", names) => {
@@ -276,7 +279,7 @@ impl Conversation {
         let (what, rest) = answer.split_once(' ').unwrap_or((answer, ""));
         let input = match what {
             "tls" => Input::TlsStarted,
-            "opened" => Input::Opened(self.header.maildrop()),
+            "opened" => Input::Opened(self.header.maildrop(), self.header.terms),
             "refused" => Input::Refused(refusal(rest)),
             "delivered" => Input::Delivered {
                 octets: rest.parse().ok(),

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use popgate::maildrop::{Maildrop, MaildropBuilder, Outcome, UniqueId};
-use popgate::pop3::{Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step};
+use popgate::pop3::{Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms};
 use popgate::sasl::Mechanism;
 
 fn maildrop() -> Maildrop {
@@ -19,21 +19,21 @@ fn maildrop() -> Maildrop {
     builder.build().unwrap_or_default()
 }
 
-fn answer(step: &Step, yes: bool) -> Option<Input<'static>> {
+fn answer(step: &Step, yes: bool, terms: Terms) -> Option<Input<'static>> {
     let no = || Refusal::new(Some(ResponseCode::Auth), "no");
     Some(match step {
         Step::StartTls(_) => Input::TlsStarted,
-        Step::Open(_) if yes => Input::Opened(maildrop()),
+        Step::Open(_) if yes => Input::Opened(maildrop(), terms),
         Step::Open(_) => Input::Refused(no()),
         Step::Deliver { .. } if yes => Input::Delivered { octets: Some(7) },
         Step::Deliver { .. } => Input::NotDelivered(no()),
         Step::Update(update) if yes => Input::Updated(Outcome {
             removed: update.delete().to_vec(),
-            remaining: Vec::new(),
+            ..Outcome::default()
         }),
         Step::Update(update) => Input::Updated(Outcome {
-            removed: Vec::new(),
             remaining: update.delete().to_vec(),
+            ..Outcome::default()
         }),
         Step::Reply(_) | Step::Lines(..) | Step::Continue(_) | Step::Nothing | Step::Close(_) => {
             return None;
@@ -45,12 +45,15 @@ fuzz_target!(|input: &[u8]| {
     let Some((&setup, input)) = input.split_first() else {
         return;
     };
+    let terms = Terms {
+        deletion_refused: setup & 8 != 0,
+        updates_always: setup & 32 != 0,
+    };
     let mut session = Session::new(Front {
         tls_active: setup & 1 != 0,
         stls_available: setup & 2 != 0,
         cleartext_login: setup & 4 != 0,
         mechanisms: Mechanism::ALL.to_vec(),
-        deletion_refused: setup & 8 != 0,
         bad_command_limit: u32::from(setup),
     });
     let mut buffer = LineBuffer::new();
@@ -64,7 +67,7 @@ fuzz_target!(|input: &[u8]| {
             };
             let (next, mut step) = session.handle(input);
             session = next;
-            while let Some(input) = answer(&step, setup & 16 != 0) {
+            while let Some(input) = answer(&step, setup & 16 != 0, terms) {
                 (session, step) = session.handle(input);
             }
             match step {

@@ -126,9 +126,7 @@ fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<Upstream,
         url::Server::Imap(server) => {
             imap_upstream(settings, given, server, warnings).map(Upstream::Imap)
         }
-        url::Server::Jmap(server) => {
-            jmap_upstream(settings, given, server).map(Upstream::Jmap)
-        }
+        url::Server::Jmap(server) => jmap_upstream(settings, given, server).map(Upstream::Jmap),
     }
 }
 

@@ -148,7 +148,14 @@ mod tests {
 
     #[test]
     fn names_of_folders() {
-        for name in ["INBOX", "Work/2024", "Entwürfe", "a.b", "日本語", "[Gmail]/All Mail"] {
+        for name in [
+            "INBOX",
+            "Work/2024",
+            "Entwürfe",
+            "a.b",
+            "日本語",
+            "[Gmail]/All Mail",
+        ] {
             assert_eq!(name.parse::<FolderName>().unwrap().as_str(), name);
         }
         for (name, error) in [
@@ -169,7 +176,10 @@ mod tests {
         ] {
             assert_eq!(name.parse::<FolderName>(), Err(error), "{name:?}");
         }
-        assert_eq!("x".repeat(256).parse::<FolderName>(), Err(FolderNameError::TooLong));
+        assert_eq!(
+            "x".repeat(256).parse::<FolderName>(),
+            Err(FolderNameError::TooLong)
+        );
     }
 
     #[test]

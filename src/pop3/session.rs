@@ -284,7 +284,8 @@ mod tests {
                     let mut builder = crate::maildrop::MaildropBuilder::default();
                     let id = crate::maildrop::UniqueId::new("a1".into()).unwrap();
                     builder.push(120, &id).unwrap();
-                    next.handle(Input::Opened(builder.build().unwrap(), Terms::default())).0
+                    next.handle(Input::Opened(builder.build().unwrap(), Terms::default()))
+                        .0
                 }
                 _ => next,
             };
@@ -366,7 +367,8 @@ mod tests {
             builder.push(number, &id).unwrap();
         }
         let session = after(&["USER tim", "PASS tanstaaf"]);
-        let (session, _) = session.handle(Input::Opened(builder.build().unwrap(), Terms::default()));
+        let (session, _) =
+            session.handle(Input::Opened(builder.build().unwrap(), Terms::default()));
         let (session, step) = session.handle(Input::Line(b"UIDL"));
         let Step::Lines(_, mut lines) = step else {
             panic!("{step:?}")

@@ -172,7 +172,13 @@ mod tests {
     #[test]
     fn folders_that_cannot_be() {
         let policies = Policies::default();
-        for name in ["alice+", "alice+../x", "alice+*", "alice+%", "alice+@example.org"] {
+        for name in [
+            "alice+",
+            "alice+../x",
+            "alice+*",
+            "alice+%",
+            "alice+@example.org",
+        ] {
             let credentials = Credentials::password(name, "x").unwrap();
             assert!(policies.admit(credentials).is_err(), "{name}");
         }

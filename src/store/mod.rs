@@ -84,11 +84,7 @@ impl Store {
     }
 
     /// Keeps what may be lost again.
-    pub async fn learn(
-        &self,
-        folder: &FolderKey,
-        learned: Vec<Learned>,
-    ) -> Result<(), StoreError> {
+    pub async fn learn(&self, folder: &FolderKey, learned: Vec<Learned>) -> Result<(), StoreError> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = all.entry(folder.clone()).or_default();
         for it in learned {

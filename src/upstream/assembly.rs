@@ -183,9 +183,8 @@ impl<'a> Assembly<'a> {
     /// Renames messages whose unique id another one has: the first in the order
     /// of arrival keeps it, the others get `-2`, `-3`. Frozen ids stay.
     fn tell_apart(&mut self) -> Result<(), UpstreamError> {
-        let is_frozen = |ranks: &[u32], place: usize| {
-            ranks.get(place).is_some_and(|rank| *rank != NOT_FROZEN)
-        };
+        let is_frozen =
+            |ranks: &[u32], place: usize| ranks.get(place).is_some_and(|rank| *rank != NOT_FROZEN);
         let messages = std::mem::take(&mut self.messages);
         let mut renamed = MaildropBuilder::with_capacity(self.rows.len());
         let mut taken: HashSet<String> = HashSet::new();
@@ -202,10 +201,13 @@ impl<'a> Assembly<'a> {
                 same
             } else {
                 let others = (2u32..).map(|copy| same.with_suffix(&format!("-{copy}")));
-                let mut free = others.filter(|it| !made.contains(it.as_str()) && taken.insert(it.as_str().into()));
+                let mut free = others
+                    .filter(|it| !made.contains(it.as_str()) && taken.insert(it.as_str().into()));
                 free.next().unwrap_or(same)
             };
-            renamed.push(message.octets, &unique_id).map_err(unreadable)?;
+            renamed
+                .push(message.octets, &unique_id)
+                .map_err(unreadable)?;
         }
         self.messages = renamed;
         Ok(())
@@ -216,7 +218,9 @@ impl<'a> Assembly<'a> {
 fn tag(folder: &str) -> String {
     let hash = digest::digest(&digest::SHA256, folder.as_bytes());
     let start = hash.as_ref().iter().take(4);
-    start.fold(String::from(".f"), |text, octet| format!("{text}{octet:02x}"))
+    start.fold(String::from(".f"), |text, octet| {
+        format!("{text}{octet:02x}")
+    })
 }
 
 fn received(message: &Candidate<'_>) -> Result<i64, UpstreamError> {
@@ -239,7 +243,9 @@ fn unknown(ingredient: Ingredient) -> UpstreamError {
         Ingredient::Guid | Ingredient::FileName => {
             "unique_ids needs GUIDs, which the upstream does not tell (X-GUID)"
         }
-        Ingredient::EmailId => "unique_ids needs EMAILID, which the upstream does not have (OBJECTID)",
+        Ingredient::EmailId => {
+            "unique_ids needs EMAILID, which the upstream does not have (OBJECTID)"
+        }
         Ingredient::GmailId => "unique_ids needs X-GM-MSGID, which only Gmail has",
         Ingredient::BlobId => "unique_ids needs blobIds, which only JMAP has",
     };

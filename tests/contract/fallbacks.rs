@@ -165,7 +165,7 @@ fn without_move_and_uidplus_nothing_is_tried() {
         DeletePolicy::Expunge,
     ] {
         let upstream = imap.upstream(delete);
-        let refused = run(try_open(&imap, &*upstream)).err();
+        let refused = run(try_open(&imap, &upstream)).err();
         assert!(
             matches!(refused, Some(UpstreamError::Misconfigured(_))),
             "{delete}: {refused:?}"

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use popgate::config::{self, Given, Origin, Overrides, Purpose};
-use popgate::maildrop::DeletePolicy;
+use popgate::maildrop::{DeletePolicy, Policy};
 use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap as ImapUpstream;
 use popgate::upstream::jmap::Jmap as JmapUpstream;
@@ -188,7 +188,7 @@ impl Server {
 }
 
 impl Subject for Imap {
-    fn upstream(&self, delete: DeletePolicy) -> Arc<dyn Upstream> {
+    fn upstream(&self, delete: DeletePolicy) -> Service {
         let scheme = match self.protection {
             Protection::Tls => "imaps",
             Protection::StartTls => "imap+starttls",
@@ -310,7 +310,7 @@ impl Subject for Imap {
 }
 
 /// The upstream that a configuration would make.
-pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Arc<dyn Upstream> {
+pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Service {
     fn given<T>(value: T) -> Given<T> {
         let origin = Origin::Missing("test");
         Given { value, origin }
@@ -318,17 +318,20 @@ pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Ar
     let overrides = Overrides {
         upstream: Some(given(url.to_owned())),
         ca_file: ca_file.map(given),
-        delete: match delete {
-            DeletePolicy::TrashIfThere => None,
-            named => Some(given(named.to_string())),
-        },
         ..Overrides::default()
     };
     let config = config::load(overrides, Purpose::Check).unwrap();
-    assert_eq!(config.upstream.delete(), delete);
-    match config.upstream {
-        config::Upstream::Imap(config) => Arc::new(ImapUpstream::new(config)),
-        config::Upstream::Jmap(config) => Arc::new(JmapUpstream::new(config)),
+    let upstream: Arc<dyn Upstream> = match config.upstream {
+        config::Upstream::Imap(config) => Arc::new(ImapUpstream::new(config, None)),
+        config::Upstream::Jmap(config) => Arc::new(JmapUpstream::new(config, None)),
+    };
+    let policy = Policy {
+        delete,
+        ..Policy::default()
+    };
+    Service {
+        upstream,
+        policy: Arc::new(policy),
     }
 }
 

@@ -64,7 +64,7 @@ impl Jmap {
 }
 
 impl Subject for Jmap {
-    fn upstream(&self, delete: DeletePolicy) -> Arc<dyn Upstream> {
+    fn upstream(&self, delete: DeletePolicy) -> Service {
         let (scheme, ca_file) = match self.protection {
             Protection::None => ("http", None),
             _ => ("https", Some(self.cyrus.server().ca_file())),

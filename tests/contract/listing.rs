@@ -176,8 +176,8 @@ async fn messages_marked_by_others_in_a_session_renumber_nothing(subject: &dyn S
 async fn two_sessions_of_one_account_both_read(subject: &dyn Subject) {
     subject.deliver(&plain(1..=4));
     let upstream = subject.upstream(subject.policies()[0]);
-    let (mut one, first) = try_open(subject, &*upstream).await.unwrap();
-    let (mut other, second) = try_open(subject, &*upstream).await.unwrap();
+    let (mut one, first) = try_open(subject, &upstream).await.unwrap();
+    let (mut other, second) = try_open(subject, &upstream).await.unwrap();
     assert_eq!(unique_ids(&first), unique_ids(&second));
     for (message, sent) in plain(1..=4).iter().enumerate() {
         assert_eq!(&whole(&mut one, message).await, sent);

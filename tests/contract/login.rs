@@ -64,7 +64,7 @@ async fn a_refusal_leaves_nothing_behind(subject: &dyn Subject) {
     let (user, _) = subject.account();
     let wrong = Credentials::password(&user, "wrong").unwrap();
     assert!(upstream.login(wrong, CLIENT).await.is_err());
-    let (mut session, maildrop) = try_open(subject, &*upstream).await.unwrap();
+    let (mut session, maildrop) = try_open(subject, &upstream).await.unwrap();
     assert_eq!(maildrop.len(), 1);
     assert_eq!(whole(&mut session, 0).await, plain(1..=1)[0]);
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use popgate::maildrop::{DeletePolicy, Maildrop, MessageIndex, Portion, Update};
+use popgate::maildrop::{DeletePolicy, Maildrop, MessageIndex, Policy, Portion, Update};
 use popgate::sasl::Credentials;
 use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
@@ -14,7 +14,7 @@ use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};
 /// Only [`Subject::upstream`] is the thing under test; all else goes around it.
 pub trait Subject: Sync {
     /// The service as popgate sees it, under a policy.
-    fn upstream(&self, delete: DeletePolicy) -> Arc<dyn Upstream>;
+    fn upstream(&self, delete: DeletePolicy) -> Service;
 
     /// The account's user name and, now, its password.
     fn account(&self) -> (String, String);
@@ -68,6 +68,26 @@ pub trait Subject: Sync {
 
     /// Octets that the service has sent to popgate so far.
     fn received(&self) -> u64;
+}
+
+/// The thing under test, and the policies of who logs in.
+pub struct Service {
+    pub upstream: Arc<dyn Upstream>,
+    pub policy: Arc<Policy>,
+}
+
+impl Service {
+    /// Logs in and finds the folders.
+    pub async fn login(
+        &self,
+        credentials: Credentials,
+        client: IpAddr,
+    ) -> Result<Session, UpstreamError> {
+        let policy = Arc::clone(&self.policy);
+        let mut session = self.upstream.login(credentials, client, policy).await?;
+        session.folders().await?;
+        Ok(session)
+    }
 }
 
 /// What came of [`Subject::change_password`].
@@ -143,7 +163,7 @@ pub fn credentials(subject: &dyn Subject) -> Credentials {
 /// Logs in and lists.
 pub async fn try_open(
     subject: &dyn Subject,
-    upstream: &dyn Upstream,
+    upstream: &Service,
 ) -> Result<(Session, Maildrop), UpstreamError> {
     let mut session = upstream.login(credentials(subject), CLIENT).await?;
     let maildrop = session.snapshot().await?;
@@ -153,7 +173,7 @@ pub async fn try_open(
 /// The same, where it must succeed.
 pub async fn open(subject: &dyn Subject, delete: DeletePolicy) -> (Session, Maildrop) {
     let upstream = subject.upstream(delete);
-    try_open(subject, &*upstream).await.unwrap()
+    try_open(subject, &upstream).await.unwrap()
 }
 
 /// The listing alone.

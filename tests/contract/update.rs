@@ -152,7 +152,7 @@ async fn a_policy_that_cannot_be_carried_out_is_refused_before_anything_is_read(
         DeletePolicy::Refuse,
     ] {
         let upstream = subject.upstream(policy);
-        let opened = try_open(subject, &*upstream).await;
+        let opened = try_open(subject, &upstream).await;
         if subject.policies().contains(&policy) {
             assert_eq!(opened.unwrap().1.len(), 2);
         } else {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use popgate::maildrop::{
-    Maildrop, MaildropBuilder, MessageIndex, Outcome, Portion, UniqueIdFormat, Update,
+    Maildrop, MaildropBuilder, MessageIndex, Outcome, Policy, Portion, UniqueId, Update,
 };
 use popgate::metrics::Metrics;
 use popgate::sasl::{Credentials, Mechanism};
 use popgate::server::config::{Config, Limits, Listener, Security, Timeouts};
+use popgate::server::policies::Policies;
+use popgate::store::{FolderKey, MessageKey};
 use popgate::upstream::{Body, Upstream, UpstreamError, UpstreamSession};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +34,7 @@ impl Upstream for Fake {
         &self,
         credentials: Credentials,
         _client: IpAddr,
+        _policy: Arc<Policy>,
     ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
         let user = credentials.user().to_owned();
         Ok(Box::new(FakeSession { user }))
@@ -55,12 +58,16 @@ fn panic_once(which: usize) {
 
 #[async_trait]
 impl UpstreamSession for FakeSession {
+    async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
+        Ok(vec!["INBOX".to_owned()])
+    }
+
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
         if self.user == "panics-listing" {
             panic_once(0);
         }
         let mut maildrop = MaildropBuilder::with_capacity(1);
-        let unique_id = UniqueIdFormat::default().unique_id(1, 1);
+        let unique_id = UniqueId::of("1".to_owned());
         maildrop.push(5, &unique_id).unwrap();
         Ok(maildrop.build().unwrap())
     }
@@ -74,13 +81,17 @@ impl UpstreamSession for FakeSession {
         Err(UpstreamError::Gone)
     }
 
-    fn learn_octets(&mut self, _message: MessageIndex, _octets: u64) {}
+    fn kept_as(&self, _message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
+        None
+    }
+
+    async fn delivered(&mut self, _message: MessageIndex, _octets: u64) {}
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
         panic_once(2);
         Ok(Outcome {
             removed: update.delete().to_vec(),
-            remaining: Vec::new(),
+            ..Outcome::default()
         })
     }
 
@@ -116,7 +127,7 @@ impl InProcess {
         let config = Config {
             listeners: addresses.iter().map(listener).collect(),
             allow_cleartext: true,
-            refuse_deletion: false,
+            policies: Policies::default(),
             replace_nul: false,
             session_takeover: false,
             limits,

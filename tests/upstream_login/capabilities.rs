@@ -63,7 +63,7 @@ async fn a_trusting_server_hears_of_the_client_before_the_login() {
         send_client_address: true,
         ..config(server.port(), Security::Cleartext, &Authority::new())
     };
-    login(&Imap::new(trusting), alice()).await.unwrap();
+    login(&Imap::new(trusting, None), alice()).await.unwrap();
     let sent: Vec<String> = server
         .commands()
         .into_iter()

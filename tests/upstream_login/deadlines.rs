@@ -18,14 +18,15 @@ fn endless() -> [(&'static str, Answer); 4] {
 
 fn impatient(server: &ScriptedImap) -> Imap {
     let short = Duration::from_millis(400);
-    Imap::new(Config {
+    let config = Config {
         timeouts: Timeouts {
             connect: short,
             silence: short,
             command: short,
         },
         ..config(server.port(), Security::Cleartext, &Authority::new())
-    })
+    };
+    Imap::new(config, None)
 }
 
 #[tokio::test]

@@ -50,8 +50,6 @@ fn config(port: u16, security: Security, authority: &Authority) -> Config {
         port,
         security,
         tls: trusting(authority),
-        delete: DeletePolicy::TrashIfThere,
-        unique_ids: "%08Xu%08Xv".parse().unwrap(),
         send_client_address: false,
         timeouts: Timeouts {
             connect: Duration::from_secs(20),
@@ -63,11 +61,8 @@ fn config(port: u16, security: Security, authority: &Authority) -> Config {
 }
 
 fn cleartext(server: &ScriptedImap) -> Imap {
-    Imap::new(config(
-        server.port(),
-        Security::Cleartext,
-        &Authority::new(),
-    ))
+    let config = config(server.port(), Security::Cleartext, &Authority::new());
+    Imap::new(config, None)
 }
 
 fn password(user: &str, password: &str) -> Credentials {
@@ -94,7 +89,7 @@ async fn login(
     imap: &Imap,
     credentials: Credentials,
 ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
-    tokio::time::timeout(PATIENCE, imap.login(credentials, CLIENT))
+    tokio::time::timeout(PATIENCE, imap.login(credentials, CLIENT, Arc::default()))
         .await
         .expect("the login does not end")
 }

@@ -23,7 +23,7 @@ async fn no_octet_of_a_credential_goes_to_a_server_that_cannot_prove_itself() {
                 Security::ImplicitTls => builder.implicit_tls(identity).start(),
                 _ => builder.starttls(identity).start(),
             };
-            let imap = Imap::new(config(server.port(), security, &authority));
+            let imap = Imap::new(config(server.port(), security, &authority), None);
             let error = login_error(&imap, alice()).await;
             assert!(
                 matches!(error, UpstreamError::Misconfigured(_)),
@@ -48,7 +48,7 @@ async fn a_good_certificate_is_good() {
             Security::ImplicitTls => builder.implicit_tls(identity).start(),
             _ => builder.starttls(identity).start(),
         };
-        let imap = Imap::new(config(server.port(), security, &authority));
+        let imap = Imap::new(config(server.port(), security, &authority), None);
         let mut session = login(&imap, alice()).await.unwrap();
         assert_eq!(session.snapshot().await.unwrap().len(), 1);
     }
@@ -64,7 +64,7 @@ async fn a_handshake_that_breaks_off_is_an_outage() {
         let mut some = [0; 16];
         socket.read_exact(&mut some).unwrap();
     });
-    let imap = Imap::new(config(port, Security::ImplicitTls, &Authority::new()));
+    let imap = Imap::new(config(port, Security::ImplicitTls, &Authority::new()), None);
     let error = login_error(&imap, alice()).await;
     assert!(
         matches!(error, UpstreamError::Temporary { .. }),
@@ -78,7 +78,7 @@ async fn nobody_at_home_is_an_outage() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let imap = Imap::new(config(port, Security::ImplicitTls, &Authority::new()));
+    let imap = Imap::new(config(port, Security::ImplicitTls, &Authority::new()), None);
     let error = login_error(&imap, alice()).await;
     assert!(
         matches!(error, UpstreamError::Temporary { .. }),
@@ -89,7 +89,10 @@ async fn nobody_at_home_is_an_outage() {
 #[tokio::test]
 async fn starttls_that_was_stripped_is_missed() {
     let server = ScriptedImap::builder().start();
-    let imap = Imap::new(config(server.port(), Security::StartTls, &Authority::new()));
+    let imap = Imap::new(
+        config(server.port(), Security::StartTls, &Authority::new()),
+        None,
+    );
     let error = login_error(&imap, alice()).await;
     assert!(
         matches!(error, UpstreamError::Misconfigured(_)),
@@ -108,7 +111,7 @@ async fn starttls_that_is_refused_sends_nothing_in_the_clear() {
                 Answer::send(format!("{} {answer}\r\n", command.tag))
             })
             .start();
-        let imap = Imap::new(config(server.port(), Security::StartTls, &authority));
+        let imap = Imap::new(config(server.port(), Security::StartTls, &authority), None);
         let error = login_error(&imap, alice()).await;
         assert!(is_outage(&error), "{answer}: {error:?}");
         let sent: Vec<String> = server
@@ -127,7 +130,7 @@ async fn what_was_announced_in_the_clear_is_forgotten_under_tls() {
         .starttls(authority.localhost())
         .greeting("* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED AUTH=XOAUTH2] hello")
         .start();
-    let imap = Imap::new(config(server.port(), Security::StartTls, &authority));
+    let imap = Imap::new(config(server.port(), Security::StartTls, &authority), None);
     login(&imap, alice()).await.unwrap();
     assert_eq!(server.commands_starting("AUTHENTICATE PLAIN").len(), 1);
 }
@@ -140,7 +143,7 @@ async fn preauth_logs_nobody_in() {
             .starttls(authority.localhost())
             .greeting("* PREAUTH [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN] welcome")
             .start();
-        let imap = Imap::new(config(server.port(), security, &authority));
+        let imap = Imap::new(config(server.port(), security, &authority), None);
         let error = login_error(&imap, alice()).await;
         assert!(matches!(error, UpstreamError::Protocol(_)), "{error:?}");
         assert_eq!(server.commands(), []);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Origin;
+use crate::maildrop::UniqueIdFormat;
 use crate::server::config::{Limits, Timeouts};
 
 const EXAMPLE: &str = include_str!("../../../deploy/popgate.toml");
@@ -20,6 +21,10 @@ fn with(lines: &str) -> Result<Resolved, String> {
     resolved(&format!(
         "upstream = \"imap+plain://127.0.0.1\"\npop3 = \"127.0.0.1:0\"\n{lines}"
     ))
+}
+
+fn policy(config: &Resolved) -> &Policy {
+    &config.server.policies.gateway.policy
 }
 
 fn imap(config: &Resolved) -> &imap::Config {
@@ -37,8 +42,8 @@ fn what_is_not_set_has_its_default() {
     assert!(!config.server.allow_cleartext && !config.server.session_takeover);
     assert_eq!(imap(&config).limits, imap::Limits::default());
     assert_eq!(imap(&config).timeouts, imap::Timeouts::default());
-    assert_eq!(imap(&config).delete, DeletePolicy::TrashIfThere);
-    assert_eq!(imap(&config).unique_ids, UniqueIdFormat::default());
+    assert_eq!(policy(&config).delete, DeletePolicy::TrashIfThere);
+    assert_eq!(policy(&config).unique_ids, None);
     assert!(!imap(&config).send_client_address);
     assert_eq!((config.http, config.state), (None, None));
 }
@@ -101,8 +106,8 @@ fn every_value_arrives_in_its_place() {
     );
     assert!(config.server.allow_cleartext && config.server.session_takeover);
     assert!(imap(&config).send_client_address);
-    assert_eq!(imap(&config).delete, DeletePolicy::Expunge);
-    assert_eq!(imap(&config).unique_ids, "%v.%u".parse().unwrap());
+    assert_eq!(policy(&config).delete, DeletePolicy::Expunge);
+    assert_eq!(policy(&config).unique_ids, "%v.%u".parse().ok());
     assert_eq!(config.http, Some("127.0.0.1:9110".parse().unwrap()));
     assert_eq!(config.log.format, logging::Format::Json);
 }
@@ -216,7 +221,7 @@ fn a_jmap_upstream_and_what_is_not_for_it() {
         ))
     };
     let config = with("delete = \"refuse\"\nupstream_limits.literal = \"1 MiB\"").unwrap();
-    assert!(config.server.refuse_deletion);
+    assert_eq!(policy(&config).delete, DeletePolicy::Refuse);
     let Upstream::Jmap(jmap) = &config.upstream else {
         panic!("this is JMAP")
     };
@@ -360,7 +365,7 @@ fn the_example_resolves_and_tells_the_true_defaults() {
     assert_eq!(config.server.timeouts, Timeouts::default());
     assert_eq!(imap(&config).limits, imap::Limits::default());
     assert_eq!(imap(&config).timeouts, imap::Timeouts::default());
-    assert_eq!(imap(&config).unique_ids, UniqueIdFormat::default());
+    assert_eq!(policy(&config).unique_ids, Some(UniqueIdFormat::default()));
     assert!(!config.server.allow_cleartext && !config.server.session_takeover);
     assert!(!imap(&config).send_client_address);
     assert_eq!(config.server.listeners.len(), 3);

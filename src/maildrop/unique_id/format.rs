@@ -89,7 +89,9 @@ pub enum UniqueIdFormatError {
     #[error("no such preset: there are {}", preset_names())]
     UnknownPreset,
     /// All messages would have the same unique id.
-    #[error("the format must contain the UID or another id of the message (%u, %g, %f), or all messages would be alike")]
+    #[error(
+        "the format must contain the UID or another id of the message (%u, %g, %f), or all messages would be alike"
+    )]
     Constant,
     /// The unique ids would be longer than 70 octets or hold other octets than
     /// 0x21 to 0x7E.
@@ -437,30 +439,50 @@ mod tests {
         assert_eq!(refused("%u %v"), UniqueIdFormatError::Invalid);
         assert_eq!(refused("%uä"), UniqueIdFormatError::Invalid);
         assert_eq!(refused("%071u"), UniqueIdFormatError::Invalid);
-        assert_eq!(refused("%99999999999999999999u"), UniqueIdFormatError::Invalid);
+        assert_eq!(
+            refused("%99999999999999999999u"),
+            UniqueIdFormatError::Invalid
+        );
         assert_eq!(refused("%m"), UniqueIdFormatError::Md5);
         assert_eq!(refused("%{md5}"), UniqueIdFormatError::Md5);
         assert_eq!(refused("Dovecot"), UniqueIdFormatError::UnknownPreset);
         for unknown in [
-            "%q%u", "%u%", "%{uid", "%{uid | hex(x)}", "%{uid | lower}", "%{}", "%08Xg", "%{guid | hex(8)}",
-            "%{uid | hex(8) | hex(8)}", "%{uid | hex(-8)}",
+            "%q%u",
+            "%u%",
+            "%{uid",
+            "%{uid | hex(x)}",
+            "%{uid | lower}",
+            "%{}",
+            "%08Xg",
+            "%{guid | hex(8)}",
+            "%{uid | hex(8) | hex(8)}",
+            "%{uid | hex(-8)}",
         ] {
             let error = refused(unknown);
-            assert!(matches!(error, UniqueIdFormatError::UnknownVariable(_)), "{unknown}: {error}");
+            assert!(
+                matches!(error, UniqueIdFormatError::UnknownVariable(_)),
+                "{unknown}: {error}"
+            );
         }
     }
 
     #[test]
     fn what_is_not_known_is_named() {
         let format: UniqueIdFormat = "gmail".parse().unwrap();
-        let known = Ingredients { gmail_id: None, ..KNOWN };
+        let known = Ingredients {
+            gmail_id: None,
+            ..KNOWN
+        };
         assert_eq!(format.unique_id(&known), Err(Ingredient::GmailId));
     }
 
     #[test]
     fn long_ids_are_hashed() {
         let long = "x".repeat(255);
-        let known = Ingredients { email_id: Some(&long), ..KNOWN };
+        let known = Ingredients {
+            email_id: Some(&long),
+            ..KNOWN
+        };
         let format: UniqueIdFormat = "emailid".parse().unwrap();
         assert_eq!(format.unique_id(&known).unwrap().as_str().len(), 43);
     }

@@ -133,7 +133,11 @@ fn folders_that_are_joined_share_no_unique_id() {
 #[test]
 fn frozen_ids_come_first_in_their_order() {
     let kept = frozen(&[(9, 0, "UID9-1"), (4, 1, "UID4-1")]);
-    let (ids, rows) = inbox(&Policy::default(), &kept, &[(3, 0), (4, 0), (7, 0), (9, 0), (10, 0)]);
+    let (ids, rows) = inbox(
+        &Policy::default(),
+        &kept,
+        &[(3, 0), (4, 0), (7, 0), (9, 0), (10, 0)],
+    );
     assert_eq!(ids, ["UID9-1", "UID4-1", "3", "7", "10"]);
     assert_eq!(rows, [3, 1, 0, 2, 4]);
 }

@@ -202,8 +202,7 @@ impl UpstreamSession for ImapSession {
         let unfinished = |uid_validity| shared.unfinished(&account, uid_validity);
         let policy = Arc::clone(&self.policy);
         let most = config.limits.messages;
-        let opened =
-            mailbox::open(connection, &self.capabilities, &policy, most, unfinished).await;
+        let opened = mailbox::open(connection, &self.capabilities, &policy, most, unfinished).await;
         let opened = opened.inspect_err(|error| self.heed(error))?;
         let uid_validity = opened.selected.uid_validity;
         let folder = FolderKey {

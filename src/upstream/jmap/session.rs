@@ -125,7 +125,9 @@ impl JmapSession {
             return false;
         }
         let changed = !api.resource.leads_as(&self.api.resource);
-        self.place.shared.keep_resource(&self.credentials, &api.resource);
+        self.place
+            .shared
+            .keep_resource(&self.credentials, &api.resource);
         self.api = Arc::new(api);
         changed
     }
@@ -245,7 +247,9 @@ impl UpstreamSession for JmapSession {
             && known.size != octets
         {
             let account = self.credentials.mailbox();
-            self.place.shared.learn_octets(account, known.blob_id, octets);
+            self.place
+                .shared
+                .learn_octets(account, known.blob_id, octets);
         }
     }
 
