@@ -7,7 +7,7 @@ use popgate::maildrop::{DeletePolicy, Portion, Update};
 use popgate::upstream::UpstreamError;
 
 use crate::imap::{Imap, Protection};
-use crate::subject::{CLIENT, Subject, open, plain, read, remove, try_open, whole};
+use crate::subject::{CLIENT, Service, Subject, open, plain, read, remove, try_open, whole};
 use crate::support::{Answer, ScriptedImap};
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -19,7 +19,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// A whole session: all is read, messages 1 and 3 of 4 leave.
-fn session(imap: &Imap, delete: DeletePolicy) -> Wire {
+fn session(imap: &Imap, delete: &DeletePolicy) -> Wire {
     imap.deliver(&plain(1..=4));
     run(async {
         let (mut session, _) = open(imap, delete).await;
@@ -86,7 +86,7 @@ fn with_every_extension() {
     let Some(imap) = Imap::dovecot(Protection::None, &[]) else {
         return;
     };
-    let wire = session(&imap, DeletePolicy::Trash);
+    let wire = session(&imap, &DeletePolicy::Trash);
     wire.keeps_the_promises();
     wire.says("AUTHENTICATE PLAIN ");
     wire.says("LIST (SPECIAL-USE)");
@@ -102,7 +102,7 @@ fn expunging_with_every_extension() {
     let Some(imap) = Imap::dovecot(Protection::None, &[]) else {
         return;
     };
-    let wire = session(&imap, DeletePolicy::Expunge);
+    let wire = session(&imap, &DeletePolicy::Expunge);
     wire.keeps_the_promises();
     wire.says("UID STORE 1,3 +FLAGS.SILENT (\\Deleted)");
     wire.says("UID EXPUNGE 1,3");
@@ -117,7 +117,7 @@ fn a_session_that_may_not_write_only_looks() {
     let Some(imap) = Imap::dovecot(Protection::None, &[]) else {
         return;
     };
-    let wire = session(&imap, DeletePolicy::Refuse);
+    let wire = session(&imap, &DeletePolicy::Refuse);
     wire.keeps_the_promises();
     wire.says("EXAMINE INBOX");
     for verb in ["SELECT", "UID STORE", "UID MOVE", "UID COPY", "UID EXPUNGE"] {
@@ -130,7 +130,7 @@ fn without_move() {
     let Some(imap) = Imap::dovecot_hiding(&["MOVE"]) else {
         return;
     };
-    let wire = session(&imap, DeletePolicy::Trash);
+    let wire = session(&imap, &DeletePolicy::Trash);
     wire.keeps_the_promises();
     wire.never_says("UID MOVE");
     wire.says("UID COPY 1,3 \"Trash\"");
@@ -146,7 +146,7 @@ fn without_uidplus() {
     let Some(imap) = Imap::dovecot_hiding(&["UIDPLUS"]) else {
         return;
     };
-    let wire = session(&imap, DeletePolicy::Trash);
+    let wire = session(&imap, &DeletePolicy::Trash);
     wire.keeps_the_promises();
     wire.says("UID MOVE 1,3 \"Trash\"");
     wire.never_says("UID EXPUNGE");
@@ -164,7 +164,7 @@ fn without_move_and_uidplus_nothing_is_tried() {
         DeletePolicy::Trash,
         DeletePolicy::Expunge,
     ] {
-        let upstream = imap.upstream(delete);
+        let upstream = imap.upstream(&delete);
         let refused = run(try_open(&imap, &upstream)).err();
         assert!(
             matches!(refused, Some(UpstreamError::Misconfigured(_))),
@@ -184,7 +184,7 @@ fn without_conveniences() {
     let Some(imap) = Imap::dovecot_hiding(&hidden) else {
         return;
     };
-    let wire = session(&imap, DeletePolicy::Trash);
+    let wire = session(&imap, &DeletePolicy::Trash);
     wire.keeps_the_promises();
     // The response goes on a line of its own.
     wire.never_says("AUTHENTICATE PLAIN ");
@@ -199,7 +199,7 @@ fn without_conveniences() {
 #[test]
 fn courier_gets_what_courier_can() {
     let Some(imap) = Imap::courier() else { return };
-    let wire = session(&imap, DeletePolicy::Trash);
+    let wire = session(&imap, &DeletePolicy::Trash);
     wire.keeps_the_promises();
     wire.says("LOGIN ");
     wire.never_says("AUTHENTICATE");
@@ -212,7 +212,7 @@ fn courier_gets_what_courier_can() {
 
 /// LOGIN with a password that no quoted string can hold; what was said.
 fn login_by_literal(server: &ScriptedImap) -> Vec<String> {
-    let upstream = scripted_upstream(server, DeletePolicy::Refuse);
+    let upstream = scripted_upstream(server, &DeletePolicy::Refuse);
     let credentials = popgate::sasl::Credentials::password("alice", "gr\u{fc}n").unwrap();
     let refused = run(upstream.login(credentials, CLIENT)).err();
     assert!(
@@ -222,10 +222,7 @@ fn login_by_literal(server: &ScriptedImap) -> Vec<String> {
     server.commands_starting("LOGIN")
 }
 
-fn scripted_upstream(
-    server: &ScriptedImap,
-    delete: DeletePolicy,
-) -> std::sync::Arc<dyn popgate::upstream::Upstream> {
+fn scripted_upstream(server: &ScriptedImap, delete: &DeletePolicy) -> Service {
     crate::imap::upstream(&server.plain_url(), None, delete)
 }
 
@@ -249,7 +246,7 @@ fn expunge_waits_for_the_answer_to_store() {
         .messages(&plain(1..=3))
         .on("UID STORE", |_, _| Answer::Send(Vec::new()))
         .start();
-    let upstream = scripted_upstream(&server, DeletePolicy::Expunge);
+    let upstream = scripted_upstream(&server, &DeletePolicy::Expunge);
     run(async {
         let credentials = popgate::sasl::Credentials::password("alice", "pw-alice").unwrap();
         let mut session = upstream.login(credentials, CLIENT).await.unwrap();

@@ -14,7 +14,7 @@ use popgate::upstream::imap::Imap as ImapUpstream;
 use popgate::upstream::jmap::Jmap as JmapUpstream;
 
 use crate::recorder::Recorder;
-use crate::subject::{Change, Changed, Held, Other, PLAIN, Subject, plain};
+use crate::subject::{Change, Changed, Held, Other, PLAIN, Service, Subject, plain};
 use crate::support::servers::{Courier, Cyrus, Dovecot, MailServer, scripts};
 use crate::support::{ImapClient, Stored};
 
@@ -188,7 +188,7 @@ impl Server {
 }
 
 impl Subject for Imap {
-    fn upstream(&self, delete: DeletePolicy) -> Service {
+    fn upstream(&self, delete: &DeletePolicy) -> Service {
         let scheme = match self.protection {
             Protection::Tls => "imaps",
             Protection::StartTls => "imap+starttls",
@@ -310,7 +310,7 @@ impl Subject for Imap {
 }
 
 /// The upstream that a configuration would make.
-pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Service {
+pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: &DeletePolicy) -> Service {
     fn given<T>(value: T) -> Given<T> {
         let origin = Origin::Missing("test");
         Given { value, origin }
@@ -326,7 +326,7 @@ pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: DeletePolicy) -> Se
         config::Upstream::Jmap(config) => Arc::new(JmapUpstream::new(config, None)),
     };
     let policy = Policy {
-        delete,
+        delete: delete.clone(),
         ..Policy::default()
     };
     Service {

@@ -1,14 +1,12 @@
 //! JMAP servers as subjects of the contract. Their other clients speak IMAP.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use popgate::maildrop::DeletePolicy;
-use popgate::upstream::Upstream;
 
 use crate::imap::{self, Imap, Protection};
 use crate::recorder::Recorder;
-use crate::subject::{Change, Changed, Held, Other, Subject};
+use crate::subject::{Change, Changed, Held, Other, Service, Subject};
 
 /// Cyrus, with a recorder in front of its HTTP.
 pub struct Jmap {
@@ -64,7 +62,7 @@ impl Jmap {
 }
 
 impl Subject for Jmap {
-    fn upstream(&self, delete: DeletePolicy) -> Service {
+    fn upstream(&self, delete: &DeletePolicy) -> Service {
         let (scheme, ca_file) = match self.protection {
             Protection::None => ("http", None),
             _ => ("https", Some(self.cyrus.server().ca_file())),

@@ -23,7 +23,7 @@ pub const CASES: Cases = cases![
 ];
 
 async fn an_empty_mailbox_is_an_empty_maildrop(subject: &dyn Subject) {
-    for &policy in subject.policies() {
+    for policy in subject.policies() {
         let (mut session, maildrop) = open(subject, policy).await;
         assert!(maildrop.is_empty());
         let nothing = read(&mut session, 0, Portion::Whole).await;
@@ -35,7 +35,7 @@ async fn an_empty_mailbox_is_an_empty_maildrop(subject: &dyn Subject) {
 async fn the_order_is_that_of_arrival(subject: &dyn Subject) {
     subject.deliver(&plain(1..=30));
     for _ in 0..2 {
-        let (mut session, maildrop) = open(subject, DeletePolicy::Refuse).await;
+        let (mut session, maildrop) = open(subject, &DeletePolicy::Refuse).await;
         assert_eq!(maildrop.len(), 30);
         for (message, sent) in plain(1..=30).iter().enumerate() {
             let what = format!("message {message}");
@@ -72,7 +72,7 @@ async fn unique_ids_are_good_and_the_same_every_time(subject: &dyn Subject) {
     distinct.sort();
     distinct.dedup();
     assert_eq!(distinct.len(), 20);
-    for &policy in subject.policies() {
+    for policy in subject.policies() {
         let (mut session, maildrop) = open(subject, policy).await;
         assert_eq!(unique_ids(&maildrop), first, "{policy}");
         session.close().await;
@@ -87,7 +87,7 @@ async fn unique_ids_survive_what_happens_to_others(subject: &dyn Subject) {
     subject.other_client(Change::Remove, &[&held[0].id, &held[4].id]);
     subject.other_client(Change::MoveAway, &[&held[7].id]);
     subject.deliver(&plain(9..=10));
-    let (mut session, maildrop) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, maildrop) = open(subject, &DeletePolicy::Refuse).await;
     let now = unique_ids(&maildrop);
     let stayed: Vec<&String> = [1, 2, 3, 5, 6].iter().map(|at| &first[*at]).collect();
     assert_eq!(now[..5].iter().collect::<Vec<_>>(), stayed);
@@ -106,7 +106,7 @@ async fn unique_ids_survive_what_happens_to_others(subject: &dyn Subject) {
 
 async fn new_mail_does_not_appear_in_a_session(subject: &dyn Subject) {
     subject.deliver(&plain(1..=3));
-    let (mut session, maildrop) = open(subject, subject.policies()[0]).await;
+    let (mut session, maildrop) = open(subject, &subject.policies()[0]).await;
     subject.deliver(&plain(4..=5));
     for (message, sent) in plain(1..=3).iter().enumerate() {
         assert_eq!(&whole(&mut session, message).await, sent);
@@ -138,7 +138,7 @@ async fn messages_that_others_marked_are_hidden(subject: &dyn Subject) {
         &[&held[0].id, &held[2].id, &held[3].id],
     );
     let before = subject.inbox();
-    for &policy in subject.policies() {
+    for policy in subject.policies() {
         let (mut session, maildrop) = open(subject, policy).await;
         assert_eq!(maildrop.len(), 3);
         for (message, number) in [2, 5, 6].into_iter().enumerate() {
@@ -160,7 +160,7 @@ async fn messages_marked_by_others_in_a_session_renumber_nothing(subject: &dyn S
         return;
     }
     subject.deliver(&plain(1..=3));
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     let held = subject.inbox();
     subject.other_client(Change::MarkDeleted, &[&held[0].id]);
     for (message, sent) in plain(1..=3).iter().enumerate().skip(1) {
@@ -175,7 +175,7 @@ async fn messages_marked_by_others_in_a_session_renumber_nothing(subject: &dyn S
 
 async fn two_sessions_of_one_account_both_read(subject: &dyn Subject) {
     subject.deliver(&plain(1..=4));
-    let upstream = subject.upstream(subject.policies()[0]);
+    let upstream = subject.upstream(&subject.policies()[0]);
     let (mut one, first) = try_open(subject, &upstream).await.unwrap();
     let (mut other, second) = try_open(subject, &upstream).await.unwrap();
     assert_eq!(unique_ids(&first), unique_ids(&second));
@@ -205,7 +205,7 @@ async fn listing_changes_nothing(subject: &dyn Subject) {
         subject.other_client(Change::MarkDeleted, &[&held[1].id]);
     }
     let before = subject.inbox();
-    for &policy in subject.policies() {
+    for policy in subject.policies() {
         let (mut session, _) = open(subject, policy).await;
         if policy.writes() {
             let outcome = session.update(&Update::new(Vec::new())).await.unwrap();

@@ -19,17 +19,21 @@ pub const CASES: Cases = cases![
 ];
 
 async fn passwords_are_taken(subject: &dyn Subject) {
-    let upstream = subject.upstream(DeletePolicy::Refuse);
-    assert!(upstream.accepts(Mechanism::Plain));
-    assert!(upstream.accepts(Mechanism::Login));
+    let upstream = subject.upstream(&DeletePolicy::Refuse);
+    assert!(upstream.upstream.accepts(Mechanism::Plain));
+    assert!(upstream.upstream.accepts(Mechanism::Login));
     let mut session = upstream.login(credentials(subject), CLIENT).await.unwrap();
     session.close().await;
     let (_, password) = subject.account();
-    assert!(!upstream.name().contains(&password), "{}", upstream.name());
+    assert!(
+        !upstream.upstream.name().contains(&password),
+        "{}",
+        upstream.upstream.name()
+    );
 }
 
 async fn a_wrong_password_is_authentication_and_only_that(subject: &dyn Subject) {
-    let upstream = subject.upstream(DeletePolicy::Refuse);
+    let upstream = subject.upstream(&DeletePolicy::Refuse);
     let (user, password) = subject.account();
     for wrong in [
         format!("{password} "),
@@ -47,7 +51,7 @@ async fn a_wrong_password_is_authentication_and_only_that(subject: &dyn Subject)
 }
 
 async fn an_unknown_user_is_authentication(subject: &dyn Subject) {
-    let upstream = subject.upstream(DeletePolicy::Refuse);
+    let upstream = subject.upstream(&DeletePolicy::Refuse);
     for unknown in ["nobody", "no \"body\""] {
         let credentials = Credentials::password(unknown, "pw-nobody").unwrap();
         let refused = upstream.login(credentials, CLIENT).await.err();
@@ -60,7 +64,7 @@ async fn an_unknown_user_is_authentication(subject: &dyn Subject) {
 
 async fn a_refusal_leaves_nothing_behind(subject: &dyn Subject) {
     subject.deliver(&plain(1..=1));
-    let upstream = subject.upstream(DeletePolicy::Refuse);
+    let upstream = subject.upstream(&DeletePolicy::Refuse);
     let (user, _) = subject.account();
     let wrong = Credentials::password(&user, "wrong").unwrap();
     assert!(upstream.login(wrong, CLIENT).await.is_err());
@@ -79,7 +83,7 @@ async fn a_password_may_hold_anything(subject: &dyn Subject) {
         if subject.change_password(password) == Changed::Cannot {
             return;
         }
-        let upstream = subject.upstream(DeletePolicy::Refuse);
+        let upstream = subject.upstream(&DeletePolicy::Refuse);
         let session = upstream.login(credentials(subject), CLIENT).await;
         let error = session.err();
         assert!(error.is_none(), "{password}: {error:?}");
@@ -90,11 +94,11 @@ async fn a_password_may_hold_anything(subject: &dyn Subject) {
 async fn a_changed_password_counts_at_once(subject: &dyn Subject) {
     subject.deliver(&plain(1..=2));
     let before = credentials(subject);
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     if subject.change_password("another-password") == Changed::Cannot {
         return;
     }
-    let upstream = subject.upstream(DeletePolicy::Refuse);
+    let upstream = subject.upstream(&DeletePolicy::Refuse);
     let refused = upstream.login(before, CLIENT).await.err();
     assert!(
         matches!(refused, Some(UpstreamError::Authentication)),

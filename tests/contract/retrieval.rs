@@ -52,7 +52,7 @@ async fn every_message_comes_octet_by_octet(subject: &dyn Subject) {
     subject.deliver(&sent);
     let held = subject.inbox();
     assert_eq!(held.len(), sent.len());
-    let (mut session, maildrop) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, maildrop) = open(subject, &DeletePolicy::Refuse).await;
     assert_eq!(maildrop.len(), sent.len());
     for (message, held) in held.iter().enumerate() {
         let what = format!("message {message}");
@@ -64,7 +64,7 @@ async fn every_message_comes_octet_by_octet(subject: &dyn Subject) {
 async fn a_large_message_comes_octet_by_octet(subject: &dyn Subject) {
     let sent = large(5_000_000);
     subject.deliver(&[plain(1..=1), vec![sent.clone()], plain(2..=2)].concat());
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     assert_same_octets(&whole(&mut session, 1).await, &sent, "5 MB");
     assert_eq!(whole(&mut session, 2).await, plain(2..=2)[0]);
 }
@@ -74,7 +74,7 @@ async fn reading_changes_nothing(subject: &dyn Subject) {
     let held = subject.inbox();
     subject.other_client(Change::Flag, &[&held[2].id]);
     let before = subject.inbox();
-    for &policy in subject.policies() {
+    for policy in subject.policies() {
         let (mut session, maildrop) = open(subject, policy).await;
         for message in 0..maildrop.len() {
             whole(&mut session, message).await;
@@ -90,7 +90,7 @@ async fn reading_changes_nothing(subject: &dyn Subject) {
 
 async fn a_message_that_others_removed_is_gone_and_the_rest_goes_on(subject: &dyn Subject) {
     subject.deliver(&plain(1..=5));
-    let (mut session, _) = open(subject, subject.policies()[0]).await;
+    let (mut session, _) = open(subject, &subject.policies()[0]).await;
     assert_eq!(whole(&mut session, 0).await, plain(1..=1)[0]);
     let held = subject.inbox();
     subject.other_client(Change::Remove, &[&held[0].id, &held[2].id]);
@@ -111,7 +111,7 @@ async fn a_message_that_others_removed_is_gone_and_the_rest_goes_on(subject: &dy
 
 async fn a_message_that_others_moved_is_gone(subject: &dyn Subject) {
     subject.deliver(&plain(1..=3));
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     let held = subject.inbox();
     subject.other_client(Change::MoveAway, &[&held[1].id]);
     assert_gone(subject, &mut session, 1, &plain(2..=2)[0]).await;
@@ -122,7 +122,7 @@ async fn an_abandoned_message_leaves_the_session_usable(subject: &dyn Subject) {
     for octets in [600, 40_000, 300_000, 5_000_000] {
         subject.clear();
         subject.deliver(&[vec![large(octets)], plain(1..=1)].concat());
-        let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+        let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
         for portion in [Portion::Whole, Portion::Top { lines: 3 }] {
             let mut body = session.retrieve(0, portion).await.unwrap();
             let first = body.chunk().await.unwrap().unwrap();
@@ -138,7 +138,7 @@ async fn an_abandoned_message_leaves_the_session_usable(subject: &dyn Subject) {
 
 async fn a_dropped_message_leaves_the_session_usable(subject: &dyn Subject) {
     subject.deliver(&[vec![large(400_000)], plain(1..=1)].concat());
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     for chunks in 0..3 {
         let mut body = session.retrieve(0, Portion::Whole).await.unwrap();
         for _ in 0..chunks {
@@ -152,7 +152,7 @@ async fn a_dropped_message_leaves_the_session_usable(subject: &dyn Subject) {
 
 async fn a_message_can_be_read_again_and_in_any_order(subject: &dyn Subject) {
     subject.deliver(&plain(1..=10));
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     for message in [9, 0, 9, 5, 4, 5, 0] {
         let number = message + 1;
         assert_eq!(

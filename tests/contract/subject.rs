@@ -14,7 +14,7 @@ use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};
 /// Only [`Subject::upstream`] is the thing under test; all else goes around it.
 pub trait Subject: Sync {
     /// The service as popgate sees it, under a policy.
-    fn upstream(&self, delete: DeletePolicy) -> Service;
+    fn upstream(&self, delete: &DeletePolicy) -> Service;
 
     /// The account's user name and, now, its password.
     fn account(&self) -> (String, String);
@@ -171,14 +171,14 @@ pub async fn try_open(
 }
 
 /// The same, where it must succeed.
-pub async fn open(subject: &dyn Subject, delete: DeletePolicy) -> (Session, Maildrop) {
+pub async fn open(subject: &dyn Subject, delete: &DeletePolicy) -> (Session, Maildrop) {
     let upstream = subject.upstream(delete);
     try_open(subject, &upstream).await.unwrap()
 }
 
 /// The listing alone.
 pub async fn listing(subject: &dyn Subject) -> Maildrop {
-    let (mut session, maildrop) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, maildrop) = open(subject, &DeletePolicy::Refuse).await;
     session.close().await;
     maildrop
 }

@@ -51,7 +51,7 @@ async fn a_top_is_the_beginning_and_never_less_than_asked(subject: &dyn Subject)
     let mut sent = messages::awkward();
     sent.extend([15_000, 17_000, 40_000, 200_000].map(|octets| messages::plain(octets, octets)));
     subject.deliver(&sent);
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     for (message, held) in subject.inbox().iter().enumerate() {
         for lines in [0, 1, 2, 3, 100, 300, 100_000, u64::MAX] {
             let portion = Portion::Top { lines };
@@ -66,7 +66,7 @@ async fn a_top_is_the_beginning_and_never_less_than_asked(subject: &dyn Subject)
 async fn the_top_of_a_large_message_costs_little(subject: &dyn Subject) {
     let large = messages::plain(3, 5_000_000);
     subject.deliver(&[vec![large.clone()], plain(1..=1)].concat());
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     for lines in [0, 10, 50] {
         let before = subject.received();
         let mut body = session.retrieve(0, Portion::Top { lines }).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_header_can_be_large(subject: &dyn Subject) {
     message.extend_from_slice(b"\r\n");
     message.extend_from_slice(&messages::plain(1, 300_000));
     subject.deliver(&[message.clone()]);
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     for lines in [0, 1, 1000] {
         let portion = Portion::Top { lines };
         let found = read(&mut session, 0, portion).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_body_can_be_one_long_line(subject: &dyn Subject) {
     let body = "z".repeat(400_000);
     let message = format!("Subject: long\r\n\r\n{body}\r\nnext\r\n").into_bytes();
     subject.deliver(std::slice::from_ref(&message));
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     for lines in [0, 1, 2] {
         let portion = Portion::Top { lines };
         let found = read(&mut session, 0, portion).await.unwrap();

@@ -28,16 +28,16 @@ pub const CASES: Cases = cases![
 
 /// The policies under which something leaves.
 fn writing(subject: &dyn Subject) -> Vec<DeletePolicy> {
-    let policies = subject.policies().iter().copied();
-    policies.filter(|policy| policy.writes()).collect()
+    let policies = subject.policies().iter();
+    policies.filter(|policy| policy.writes()).cloned().collect()
 }
 
 /// Whether what leaves under a policy comes to lie in the Trash.
-fn to_trash(subject: &dyn Subject, policy: DeletePolicy) -> bool {
+fn to_trash(subject: &dyn Subject, policy: &DeletePolicy) -> bool {
     match policy {
         DeletePolicy::TrashIfThere => subject.has_trash(),
         DeletePolicy::Trash => true,
-        DeletePolicy::Expunge | DeletePolicy::Refuse => false,
+        _ => false,
     }
 }
 
@@ -46,7 +46,7 @@ fn select(held: &[Held], at: &[usize]) -> Vec<Held> {
 }
 
 async fn exactly_the_marked_leave_and_go_where_the_policy_says(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         subject.clear();
         subject.deliver(&plain(1..=10));
         let before = subject.inbox();
@@ -82,7 +82,7 @@ async fn what_others_marked_stays(subject: &dyn Subject) {
     if !subject.can_mark_deleted() {
         return;
     }
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         subject.clear();
         subject.deliver(&plain(1..=8));
         let held = subject.inbox();
@@ -104,7 +104,7 @@ async fn what_others_marked_stays(subject: &dyn Subject) {
 }
 
 async fn all_may_leave(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         subject.clear();
         subject.deliver(&plain(1..=3));
         let (mut session, _) = open(subject, policy).await;
@@ -118,7 +118,7 @@ async fn all_may_leave(subject: &dyn Subject) {
 }
 
 async fn messages_keep_their_octets_and_flags_in_the_trash(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         if !to_trash(subject, policy) {
             continue;
         }
@@ -151,7 +151,7 @@ async fn a_policy_that_cannot_be_carried_out_is_refused_before_anything_is_read(
         DeletePolicy::Expunge,
         DeletePolicy::Refuse,
     ] {
-        let upstream = subject.upstream(policy);
+        let upstream = subject.upstream(&policy);
         let opened = try_open(subject, &upstream).await;
         if subject.policies().contains(&policy) {
             assert_eq!(opened.unwrap().1.len(), 2);
@@ -169,7 +169,7 @@ async fn a_policy_that_cannot_be_carried_out_is_refused_before_anything_is_read(
 async fn a_session_that_may_not_write_removes_nothing(subject: &dyn Subject) {
     subject.deliver(&plain(1..=3));
     let before = subject.inbox();
-    let (mut session, _) = open(subject, DeletePolicy::Refuse).await;
+    let (mut session, _) = open(subject, &DeletePolicy::Refuse).await;
     let outcome = session.update(&Update::new(vec![0, 1])).await;
     if let Ok(outcome) = outcome {
         assert_eq!((outcome.removed, outcome.remaining), (vec![], vec![0, 1]));
@@ -179,7 +179,7 @@ async fn a_session_that_may_not_write_removes_nothing(subject: &dyn Subject) {
 }
 
 async fn what_others_removed_meanwhile_counts_as_removed(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         subject.clear();
         subject.deliver(&plain(1..=6));
         let (mut session, _) = open(subject, policy).await;
@@ -202,7 +202,7 @@ async fn what_others_removed_meanwhile_counts_as_removed(subject: &dyn Subject) 
 }
 
 async fn new_mail_stays(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         subject.clear();
         subject.deliver(&plain(1..=3));
         let (mut session, _) = open(subject, policy).await;
@@ -220,20 +220,20 @@ async fn long_sets_leave_whole(subject: &dyn Subject) {
     subject.fill(3000);
     let before = subject.inbox();
     assert_holds(&before[2999..], &plain(3000..=3000));
-    let (mut session, maildrop) = open(subject, policy).await;
+    let (mut session, maildrop) = open(subject, &policy).await;
     assert_eq!(maildrop.len(), 3000);
     let every_other: Vec<usize> = (0..3000).step_by(2).collect();
     remove(&mut session, &every_other).await;
     session.close().await;
     let rest: Vec<usize> = (1..3000).step_by(2).collect();
     assert!(subject.inbox() == select(&before, &rest));
-    if to_trash(subject, policy) {
+    if to_trash(subject, &policy) {
         assert_eq!(subject.trash().len(), 1500);
     }
 }
 
 async fn a_session_removes_behind_a_message_it_gave_up(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         subject.clear();
         let large = messages::plain(5, 1_000_000);
         subject.deliver(&[vec![large], plain(1..=2)].concat());
@@ -254,7 +254,7 @@ async fn a_session_removes_behind_a_message_it_gave_up(subject: &dyn Subject) {
 }
 
 async fn the_outcome_is_true_beside_another_client(subject: &dyn Subject) {
-    for policy in writing(subject) {
+    for policy in &writing(subject) {
         for _ in 0..3 {
             subject.clear();
             subject.deliver(&plain(1..=40));

@@ -17,7 +17,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use popgate::maildrop::DeletePolicy;
 use popgate::sasl::Credentials;
 use popgate::upstream::imap::{Config, Imap, Limits, Security, Timeouts};
 use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};

@@ -5,8 +5,10 @@ use crate::maildrop::{FolderName, Window};
 
 const NOW: i64 = 1_800_000_000;
 
-/// A listed message: UID, age in seconds.
-fn assemble(policy: &Policy, folders: &[(&str, &Kept, &[(u32, i64)])]) -> (Vec<String>, Vec<u32>) {
+/// A folder's name, what is kept of it, and its messages: UID and age in seconds.
+type Folder<'a> = (&'a str, &'a Kept, &'a [(u32, i64)]);
+
+fn assemble(policy: &Policy, folders: &[Folder<'_>]) -> (Vec<String>, Vec<u32>) {
     let mut assembly = Assembly::new(policy, "%u".parse().unwrap(), NOW, 0);
     let mut row = 0;
     for (name, kept, messages) in folders {
@@ -101,7 +103,7 @@ fn the_last_messages_of_several_folders_are_those_that_arrived_last() {
         ..Policy::default()
     };
     let kept = Kept::default();
-    let folders: [(&str, &Kept, &[(u32, i64)]); 2] = [
+    let folders: [Folder<'_>; 2] = [
         ("INBOX", &kept, &[(1, 50), (2, 10)]),
         ("Junk", &kept, &[(1, 40), (2, 20), (3, 60)]),
     ];
