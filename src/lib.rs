@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
-//! | `config` | settings as written, and what the others need made of them | `server`, `upstream`, `maildrop`, `logging` |
-//! | `web` | metrics and readiness over HTTP | `metrics` |
+//! | `config` | settings as written, and what the others need made of them | `web`, `server`, `upstream`, `maildrop`, `logging` |
+//! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl` |
 //! | `store` | what must last of maildrops, and what may be lost | `maildrop` |

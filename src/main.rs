@@ -115,7 +115,8 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         tokio::spawn(Arc::clone(certificates).watch(shutdown.clone()));
     }
     if let Some(server) = operator {
-        tokio::spawn(server.run(metrics, readiness.clone(), drained.clone()));
+        let (readiness, drained) = (readiness.clone(), drained.clone());
+        tokio::spawn(server.run(metrics, readiness, config.autoconfig, drained));
     }
     tokio::spawn(signals.obey(config.certificates, readiness.clone(), shutdown.clone()));
 

@@ -28,7 +28,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["pop3", "upstream", "maildrop", "sasl", "metrics"],
     ),
     ("web", &["metrics"]),
-    ("config", &["server", "upstream", "maildrop", "logging"]),
+    (
+        "config",
+        &["web", "server", "upstream", "maildrop", "logging"],
+    ),
     ("cli", &["config", "secret"]),
     (
         "check",

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 mod address;
+mod autoconfig;
 mod bounds;
 mod resolve;
 mod settings;

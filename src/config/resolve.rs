@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{ConfigError, Given, Purpose, Settings, address, bounds, trust, url};
+use super::{ConfigError, Given, Purpose, Settings, address, autoconfig, bounds, trust, url};
 use crate::logging;
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::server::config::{Config, Listener, Security};
 use crate::server::policies::{Policies, Rules};
 use crate::server::tls::{CertificateError, Certificates};
 use crate::upstream::{imap, jmap};
+use crate::web;
 
 /// What a configuration comes to.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Resolved {
     pub certificates: Option<Arc<Certificates>>,
     /// Where metrics and health are served.
     pub http: Option<SocketAddr>,
+    /// What mail clients are told there.
+    pub autoconfig: Option<web::autoconfig::Config>,
     /// A folder that exists and can be written to.
     pub state: Option<PathBuf>,
     /// How to log.
@@ -71,6 +74,13 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         certificates.is_some(),
         &mut warnings,
     );
+    let reached = autoconfig::Reached {
+        http: http.is_some() || purpose == Purpose::Check,
+        pop3s: addresses.pop3s.first().map(SocketAddr::port),
+        pop3: addresses.pop3.first().map(SocketAddr::port),
+        stls: certificates.is_some(),
+    };
+    let autoconfig = autoconfig::resolve(&settings, reached, &mut warnings)?;
     let server = Config {
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
@@ -92,6 +102,7 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         upstream,
         certificates,
         http,
+        autoconfig,
         state,
         log,
         warnings,

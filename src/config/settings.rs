@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::autoconfig::AutoconfigTable;
 use super::values::{Count, Octets, OneOrMore, Period};
 use super::{ConfigError, Given, Origin, Overrides};
 
@@ -51,6 +52,14 @@ pub(super) const KEYS: &[&str] = &[
     "upstream_timeouts.command",
     "log.format",
     "log.level",
+    "autoconfig.host",
+    "autoconfig.domains",
+    "autoconfig.pop3s_port",
+    "autoconfig.pop3_port",
+    "autoconfig.user",
+    "autoconfig.display_name",
+    "autoconfig.smtp_host",
+    "autoconfig.smtp_port",
 ];
 
 /// The settings of all three places together, not looked at any further.
@@ -78,6 +87,7 @@ pub struct Settings {
     pub(super) timeouts: TimeoutsTable,
     pub(super) upstream_limits: UpstreamLimitsTable,
     pub(super) upstream_timeouts: UpstreamTimeoutsTable,
+    pub(super) autoconfig: AutoconfigTable,
     text: Text,
 }
 
@@ -107,6 +117,7 @@ struct Document {
     upstream_limits: UpstreamLimitsTable,
     upstream_timeouts: UpstreamTimeoutsTable,
     log: LogTable,
+    autoconfig: AutoconfigTable,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -214,18 +225,24 @@ impl Settings {
             timeouts: file.timeouts,
             upstream_limits: file.upstream_limits,
             upstream_timeouts: file.upstream_timeouts,
+            autoconfig: file.autoconfig,
             text,
         })
     }
 
     /// A value of one of the tables, with its origin.
-    pub(super) fn given<T: Copy>(&self, key: &str, written: &Written<T>) -> Option<Given<T>> {
+    pub(super) fn given<T: Clone>(&self, key: &str, written: &Written<T>) -> Option<Given<T>> {
         let written = written.as_ref()?;
         let origin = self.text.origin(Some(key.to_owned()), written.span().start);
         Some(Given {
-            value: *written.get_ref(),
+            value: written.get_ref().clone(),
             origin,
         })
+    }
+
+    /// The strings of one of the tables, each with its origin.
+    pub(super) fn list(&self, key: &str, written: &Written<OneOrMore>) -> Vec<Given<String>> {
+        self.text.list(key, written.clone())
     }
 }
 

@@ -1,7 +1,9 @@
-//! HTTP for the operator: `/live`, `/ready` and `/metrics`.
+//! HTTP for the operator: `/live`, `/ready` and `/metrics`; and, where it is
+//! configured, [`autoconfig`] for mail clients.
 //!
-//! It belongs on loopback or behind a firewall. What it says holds no user,
-//! address or content.
+//! It belongs on loopback or behind a firewall; a reverse proxy publishes the
+//! paths of `autoconfig`, and no others. What the operator's paths say holds no
+//! user, address or content.
 
 use std::fmt;
 use std::future::Future;
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
+pub mod autoconfig;
 mod bounded;
 
 use bounded::Bounded;
@@ -95,10 +98,11 @@ impl Server {
         self,
         metrics: Arc<Metrics>,
         readiness: Readiness,
+        autoconfig: Option<autoconfig::Config>,
         shutdown: CancellationToken,
     ) -> impl Future<Output = ()> + Send {
         let listener = Bounded::new(self.listener);
-        let serve = axum::serve(listener, router(metrics, readiness))
+        let serve = axum::serve(listener, router(metrics, readiness, autoconfig))
             .with_graceful_shutdown(shutdown.cancelled_owned());
         async move {
             // It returns only when it was stopped.
@@ -107,15 +111,26 @@ impl Server {
     }
 }
 
-fn router(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
-    Router::new()
+fn router(
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    autoconfig: Option<autoconfig::Config>,
+) -> Router {
+    let operator = Router::new()
         .route("/live", get(async || "alive\n"))
         .route("/ready", get(ready))
         .with_state(readiness)
         .route("/metrics", get(encode))
-        .with_state(metrics)
-        .fallback(async || (StatusCode::NOT_FOUND, "not found\n"))
-        .layer(map_response(close))
+        .with_state(metrics);
+    let all = match autoconfig {
+        Some(config) => operator.merge(autoconfig::router(config)),
+        None => operator.fallback(not_found),
+    };
+    all.layer(map_response(close))
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "not found\n")
 }
 
 /// One request a connection: scrapers come seldom, and permits are few.

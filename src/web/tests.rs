@@ -23,6 +23,7 @@ async fn start() -> Running {
     let task = tokio::spawn(server.run(
         Arc::new(Metrics::new()),
         readiness.clone(),
+        None,
         shutdown.clone(),
     ));
     Running {

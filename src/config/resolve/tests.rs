@@ -369,6 +369,10 @@ fn the_example_resolves_and_tells_the_true_defaults() {
     assert!(!config.server.allow_cleartext && !config.server.session_takeover);
     assert!(!imap(&config).send_client_address);
     assert_eq!(config.server.listeners.len(), 3);
+    let autoconfig = config.autoconfig.unwrap();
+    assert_eq!(autoconfig.user, web::autoconfig::User::default());
+    let submission = autoconfig.submission.unwrap();
+    assert_eq!(submission.port, web::autoconfig::Submission::IMPLICIT_TLS);
 }
 
 #[test]
