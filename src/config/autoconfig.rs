@@ -78,6 +78,12 @@ pub(super) fn resolve(
                 .to_owned(),
         );
     }
+    if config.submission.is_none() {
+        warnings.push(
+            "autoconfig.smtp_host is not set: Thunderbird takes no configuration without a server for outgoing mail"
+                .to_owned(),
+        );
+    }
     Ok(Some(config))
 }
 

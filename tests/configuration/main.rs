@@ -8,6 +8,7 @@ use std::fs;
 
 use process::{Ended, LOOPBACK, UPSTREAM, pair, popgate, serve};
 
+mod autoconfig;
 mod lifecycle;
 mod process;
 

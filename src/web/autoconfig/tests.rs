@@ -221,8 +221,7 @@ fn outlook_repeats_an_address_escaped() {
         let config = Config { user, ..config() };
         let answer = outlook::answer(&config, body.as_bytes());
         let document = Document::parse(&answer).unwrap();
-        let text = all(&document, "LoginName")[0].text().unwrap().to_owned();
-        text
+        all(&document, "LoginName")[0].text().unwrap().to_owned()
     };
     assert_eq!(login(User::Address), "\"</LoginName>&'\"@bücher.example");
     assert_eq!(login(User::LocalPart), "\"</LoginName>&'\"");
