@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
 use serde::Deserialize;
 
@@ -152,17 +151,13 @@ fn domains(settings: &Settings, host: &Given<String>) -> Result<BTreeSet<String>
 
 /// A port that is written, or that of a listener; 0 is none that a client
 /// could be told.
-fn port(
-    given: Option<Given<Count>>,
-    listener: Option<u16>,
-) -> Result<Option<NonZeroU16>, ConfigError> {
-    match given {
-        Some(given) => u16::try_from(given.value.0)
-            .ok()
-            .and_then(NonZeroU16::new)
-            .map(Some)
-            .ok_or_else(|| given.wrong("is not a port: expected 1 to 65535")),
-        None => Ok(listener.and_then(NonZeroU16::new)),
+fn port(given: Option<Given<Count>>, listener: Option<u16>) -> Result<Option<u16>, ConfigError> {
+    let Some(given) = given else {
+        return Ok(listener.filter(|port| *port != 0));
+    };
+    match u16::try_from(given.value.0) {
+        Ok(port) if port != 0 => Ok(Some(port)),
+        _ => Err(given.wrong("is not a port: expected 1 to 65535")),
     }
 }
 

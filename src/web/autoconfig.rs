@@ -8,7 +8,6 @@
 //! paths are for everybody, and so is all that they say.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use axum::Router;
@@ -52,10 +51,11 @@ pub struct Config {
     pub host: String,
     /// The domains of addresses that are answered, as [`domain`] makes them.
     pub domains: BTreeSet<String>,
-    /// The port of TLS from the first octet, as it is reached from outside.
-    pub pop3s_port: Option<NonZeroU16>,
-    /// The port of STLS, as it is reached from outside.
-    pub pop3_port: Option<NonZeroU16>,
+    /// The port of TLS from the first octet, as it is reached from outside;
+    /// never 0.
+    pub pop3s_port: Option<u16>,
+    /// The port of STLS, likewise.
+    pub pop3_port: Option<u16>,
     /// What clients give as user name.
     pub user: User,
     /// What clients show as the name of the service.
@@ -81,15 +81,12 @@ pub struct Submission {
     pub host: String,
     /// Its port. 465 is TLS from the first octet, any other STARTTLS
     /// (RFC 8314 §3.3).
-    pub port: NonZeroU16,
+    pub port: u16,
 }
 
 impl Submission {
     /// The port of submission over TLS.
-    pub const IMPLICIT_TLS: NonZeroU16 = match NonZeroU16::new(465) {
-        Some(port) => port,
-        None => NonZeroU16::MIN,
-    };
+    pub const IMPLICIT_TLS: u16 = 465;
 }
 
 /// How a connection is protected.
@@ -102,7 +99,7 @@ enum Security {
 /// A server as clients are told about it.
 struct Server<'a> {
     host: &'a str,
-    port: NonZeroU16,
+    port: u16,
     security: Security,
 }
 

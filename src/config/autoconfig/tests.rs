@@ -23,10 +23,7 @@ fn ports(listeners: &str, lines: &str) -> (Option<u16>, Option<u16>) {
         .unwrap()
         .autoconfig
         .unwrap();
-    (
-        config.pop3s_port.map(NonZeroU16::get),
-        config.pop3_port.map(NonZeroU16::get),
-    )
+    (config.pop3s_port, config.pop3_port)
 }
 
 #[test]
@@ -49,13 +46,13 @@ fn every_value_arrives_in_its_place() {
         Some(Config {
             host: "pop.xn--bcher-kva.example".to_owned(),
             domains: domains.map(str::to_owned).into(),
-            pop3s_port: NonZeroU16::new(9950),
-            pop3_port: NonZeroU16::new(1100),
+            pop3s_port: Some(9950),
+            pop3_port: Some(1100),
             user: User::LocalPart,
             display_name: "Bücher & Söhne".to_owned(),
             submission: Some(Submission {
                 host: "smtp.example.com".to_owned(),
-                port: NonZeroU16::new(587).unwrap(),
+                port: 587,
             }),
         })
     );
@@ -70,7 +67,7 @@ fn what_is_not_set_has_its_default() {
         .unwrap();
     assert_eq!(config.display_name, "pop.example.com");
     assert_eq!(config.user, User::Address);
-    assert_eq!(config.submission.unwrap().port.get(), 465);
+    assert_eq!(config.submission.unwrap().port, 465);
     let config = with("pop3s = \"127.0.0.1:995\"", HOST).unwrap().autoconfig;
     assert_eq!(config.unwrap().submission, None);
 }

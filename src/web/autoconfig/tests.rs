@@ -10,8 +10,8 @@ fn config() -> Config {
         domains: ["example.com", "xn--bcher-kva.example"]
             .map(str::to_owned)
             .into(),
-        pop3s_port: NonZeroU16::new(995),
-        pop3_port: NonZeroU16::new(110),
+        pop3s_port: Some(995),
+        pop3_port: Some(110),
         user: User::Address,
         display_name: "Tom & \"Jerry\" <mail>".to_owned(),
         submission: None,
@@ -22,7 +22,7 @@ fn smtp(port: u16) -> Config {
     Config {
         submission: Some(Submission {
             host: "smtp.example.net".to_owned(),
-            port: NonZeroU16::new(port).unwrap(),
+            port,
         }),
         ..config()
     }
