@@ -34,6 +34,22 @@ pub enum Invocation {
         /// Where the password comes from.
         password: PasswordSource,
     },
+    /// `popgate state export`
+    StateExport {
+        /// Where the state folder is.
+        overrides: Overrides,
+        /// `None` for the standard output.
+        to: Option<PathBuf>,
+    },
+    /// `popgate state import`
+    StateImport {
+        /// Where the state folder is.
+        overrides: Overrides,
+        /// `None` for the standard input.
+        from: Option<PathBuf>,
+        /// Whatever is there.
+        replace: bool,
+    },
 }
 
 /// The arguments ask for nothing that can be done: help, or an error.
@@ -70,6 +86,54 @@ enum Command {
         )]
         password_file: Option<OsString>,
     },
+    /// Back up what must last, and restore it
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Write a backup, while popgate runs or not
+    Export {
+        #[command(flatten)]
+        options: StateOptions,
+        /// Where to; the standard output by default, or with -
+        file: Option<PathBuf>,
+    },
+    /// Restore a backup; popgate must not run
+    Import {
+        #[command(flatten)]
+        options: StateOptions,
+        /// Replace what is there, be it damaged; it is kept beside, as
+        /// durable.redb.before-import
+        #[arg(long)]
+        replace: bool,
+        /// The backup; - is the standard input
+        file: PathBuf,
+    },
+}
+
+/// All that a command needs which works on the state folder alone.
+#[derive(Debug, Args)]
+struct StateOptions {
+    /// Configuration file (TOML), of which `state` counts
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POPGATE_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<OsString>,
+    /// Folder for what must last
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "POPGATE_STATE",
+        hide_env_values = true
+    )]
+    state: Option<OsString>,
 }
 
 // Read through `ArgMatches`, which also tell where a value came from.
@@ -182,9 +246,26 @@ where
             clap::error::ErrorKind::MissingSubcommand,
         )));
     };
-    let overrides = overrides(matches);
     Ok(match cli.command {
-        Command::Serve(_) => Invocation::Serve(overrides),
+        Command::Serve(_) => Invocation::Serve(overrides(matches)),
+        Command::State { command } => {
+            let overrides = matches
+                .subcommand()
+                .map(|(_, matches)| state_overrides(matches))
+                .unwrap_or_default();
+            let or_standard = |file: PathBuf| (file.as_os_str() != "-").then_some(file);
+            match command {
+                StateCommand::Export { file, .. } => Invocation::StateExport {
+                    overrides,
+                    to: file.and_then(or_standard),
+                },
+                StateCommand::Import { file, replace, .. } => Invocation::StateImport {
+                    overrides,
+                    from: or_standard(file),
+                    replace,
+                },
+            }
+        }
         Command::Check { user, .. } => {
             let file = path(
                 matches,
@@ -193,7 +274,7 @@ where
                 "POPGATE_PASSWORD_FILE",
             );
             Invocation::Check {
-                overrides,
+                overrides: overrides(matches),
                 user,
                 password: PasswordSource::new(file),
             }
@@ -239,6 +320,14 @@ fn overrides(matches: &ArgMatches) -> Overrides {
         state: path(matches, "state", "--state", "POPGATE_STATE"),
         log_format: text(matches, "log_format", "--log-format", "POPGATE_LOG_FORMAT"),
         log_level: text(matches, "log_level", "--log-level", "POPGATE_LOG"),
+    }
+}
+
+fn state_overrides(matches: &ArgMatches) -> Overrides {
+    Overrides {
+        config: path(matches, "config", "--config", "POPGATE_CONFIG"),
+        state: path(matches, "state", "--state", "POPGATE_STATE"),
+        ..Overrides::default()
     }
 }
 

@@ -5,14 +5,15 @@
 //! | module | is | uses |
 //! |---|---|---|
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl`, `secret` |
+//! | `state` | `popgate state`: backups of the store | `store` |
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `upstream`, `maildrop`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl` |
-//! | `store` | what must last of maildrops, and what may be lost | `maildrop` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
+//! | `store` | what must last, and what may be lost, in the state folder | `maildrop` |
 //! | `maildrop` | messages, unique ids, updates, pure | – |
 //! | `secret` | text that is never printed | – |
 //! | `metrics` | everything that is counted | – |
@@ -31,6 +32,7 @@ pub mod pop3;
 pub mod sasl;
 pub mod secret;
 pub mod server;
+pub mod state;
 pub mod store;
 pub mod upstream;
 pub mod web;

@@ -2,25 +2,29 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use popgate::cli::{self, EXIT_CONFIG, Invocation, PasswordSource};
 use popgate::config::{self, ConfigError, Overrides, Purpose, Resolved};
 use popgate::metrics::Metrics;
 use popgate::server::tls::Certificates;
 use popgate::server::{self, Gateway};
+use popgate::store::{OpenError, Store, control};
 use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap;
 use popgate::upstream::jmap::Jmap;
 use popgate::web::{self, Readiness};
-use popgate::{check, logging};
+use popgate::{check, logging, state};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 mod process;
 
@@ -37,6 +41,12 @@ fn main() -> ExitCode {
             user,
             password,
         } => check(overrides, user, password),
+        Invocation::StateExport { overrides, to } => export(overrides, to),
+        Invocation::StateImport {
+            overrides,
+            from,
+            replace,
+        } => import(overrides, from, replace),
     };
     outcome.unwrap_or_else(|error| {
         // Where nobody reads it, the exit code has to do.
@@ -81,6 +91,22 @@ fn check(
     Ok(code)
 }
 
+/// `popgate state export`
+fn export(overrides: Overrides, to: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let (log, folder) = config::load_state(overrides, false)?;
+    logging::init(&log);
+    runtime()?.block_on(state::export(&folder, to))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `popgate state import`
+fn import(overrides: Overrides, from: Option<PathBuf>, replace: bool) -> anyhow::Result<ExitCode> {
+    let (log, folder) = config::load_state(overrides, true)?;
+    logging::init(&log);
+    state::import(&folder, from, replace)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Starts the log with what is allowed by the configuration, but not good.
 fn log(config: &Resolved) {
     logging::init(&config.log);
@@ -100,6 +126,10 @@ fn runtime() -> anyhow::Result<Runtime> {
 async fn run(config: Resolved) -> anyhow::Result<()> {
     // First of all: a signal that comes early is not to be lost.
     let signals = Signals::catch()?;
+    let store = match &config.state {
+        Some(folder) => Some(open_store(folder)?),
+        None => None,
+    };
     let metrics = Arc::new(Metrics::new());
     let gateway = gateway(config.server, config.upstream, Arc::clone(&metrics))?;
     let operator = match config.http {
@@ -118,14 +148,52 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         let (readiness, drained) = (readiness.clone(), drained.clone());
         tokio::spawn(server.run(metrics, readiness, config.autoconfig, drained));
     }
+    let control = match (&config.state, &store) {
+        (Some(folder), Some(store)) => serve_store(folder, store, drained.clone()),
+        _ => None,
+    };
     tokio::spawn(signals.obey(config.certificates, readiness.clone(), shutdown.clone()));
 
     readiness.ready();
     notify(NotifyState::Ready);
     gateway.run(shutdown).await;
     drained.cancel();
+    if let Some(control) = control {
+        // Whoever copies a backup slowly is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(5), control).await;
+    }
+    if let Some(store) = store {
+        store.close().await;
+    }
     info!("stopped");
     Ok(())
+}
+
+/// The store of the state folder. One that cannot be used is no reason not to
+/// start: each login that needs it says so.
+fn open_store(folder: &Path) -> anyhow::Result<Store> {
+    match Store::open(folder) {
+        Ok(store) => Ok(store),
+        Err(error @ OpenError::InUse { .. }) => Err(anyhow!("{error}: {}", error.advice())),
+        Err(error) => {
+            error!("THE STORE CANNOT BE USED: {error}; {}", error.advice());
+            Ok(Store::broken(error))
+        }
+    }
+}
+
+/// Lets commands at the store while this process has it.
+fn serve_store(folder: &Path, store: &Store, drained: CancellationToken) -> Option<JoinHandle<()>> {
+    if !store.is_usable() {
+        return None;
+    }
+    match control::bind(folder) {
+        Ok(control) => Some(tokio::spawn(control.serve(store.clone(), drained))),
+        Err(error) => {
+            warn!(%error, "no control socket: commands cannot use the store meanwhile");
+            None
+        }
+    }
 }
 
 /// The gateway, with all its sockets bound.

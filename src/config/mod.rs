@@ -8,6 +8,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::logging;
+
 mod address;
 mod autoconfig;
 mod bounds;
@@ -142,6 +144,14 @@ pub struct Overrides {
     pub state: Option<Given<PathBuf>>,
     pub log_format: Option<Given<String>>,
     pub log_level: Option<Given<String>>,
+}
+
+/// Both stages, for a command that needs only the state folder.
+pub fn load_state(
+    overrides: Overrides,
+    make: bool,
+) -> Result<(logging::Config, PathBuf), ConfigError> {
+    resolve::state_only(&Settings::read(overrides)?, make)
 }
 
 /// Both stages.

@@ -404,6 +404,27 @@ fn warn_of_cleartext(addresses: &Addresses, allowed: bool, stls: bool, warnings:
     }
 }
 
+/// How to log, and the state folder, for a command that needs nothing else. With
+/// `make`, a folder that is missing is made.
+pub(super) fn state_only(
+    settings: &Settings,
+    make: bool,
+) -> Result<(logging::Config, PathBuf), ConfigError> {
+    let log = log(settings)?;
+    let Some(given) = &settings.state else {
+        return Err(ConfigError::missing(
+            "state",
+            "no state folder is configured: set state (--state, POPGATE_STATE)",
+        ));
+    };
+    if !make && !given.value.is_dir() {
+        let name = given.value.display();
+        return Err(given.wrong(format!("there is no folder {name}")));
+    }
+    let made = state(settings)?;
+    Ok((log, made.unwrap_or_else(|| given.value.clone())))
+}
+
 fn state(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {
     let Some(given) = &settings.state else {
         return Ok(None);

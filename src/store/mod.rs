@@ -1,72 +1,224 @@
-//! What must last of all maildrops, and what may be lost.
+//! The store: what must last, and what may be lost, of all maildrops.
+//!
+//! In the state folder:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `durable.redb` | hidden messages, frozen unique ids: what must last |
+//! | `cache.redb` | true sizes, when messages were first retrieved: what may be lost |
+//! | `store` | the marker: which store this is, and how far it had come; locked by the process that has it |
+//! | `control.sock` | how other processes reach the one that has it |
+//!
+//! A durable part that is damaged, missing or older than the marker is an error,
+//! and is left as it is: it never starts over empty.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::maildrop::UniqueId;
 
-/// What is kept of maildrops. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Store(Arc<Mutex<HashMap<FolderKey, Kept>>>);
+mod access;
+mod backup;
+mod cache;
+pub mod control;
+mod durable;
+mod held_file;
+mod marker;
+mod part;
+mod records;
 
-/// One folder of one account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub use access::Access;
+pub use backup::{BackupError, exists, restore};
+pub use records::Counts;
+
+use cache::Cache;
+use durable::Durable;
+use marker::Marker;
+
+/// What must last, and what may be lost, of all maildrops. Its clones are one.
+#[derive(Clone)]
+pub struct Store(Arc<std::result::Result<Inner, OpenError>>);
+
+struct Inner {
+    durable: Durable,
+    cache: Cache,
+}
+
+/// A folder of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FolderKey {
-    /// The account, in lower case.
+    /// In lower case.
     pub account: String,
-    /// The folder's name upstream.
+    /// As the upstream names it.
     pub folder: String,
 }
 
-/// Names a message within its folder, for ever: octets of the upstream's
-/// choosing.
+/// Names a message within its folder, for ever: octets chosen by the upstream (8
+/// for IMAP: UIDVALIDITY and UID; a blobId for JMAP).
 pub type MessageKey = Box<[u8]>;
 
-/// A unique id that stays what it is.
+/// A unique id that a message keeps, whatever the configured format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frozen {
     /// Which message.
     pub message: MessageKey,
-    /// Its place among those that are frozen.
+    /// Its place among the frozen ones of its folder.
     pub rank: u32,
     /// Its unique id.
     pub unique_id: UniqueId,
 }
 
-/// What is kept of one folder.
-#[derive(Clone, Debug, Default)]
+/// Everything kept of one folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Messages that are never shown again.
+    /// Messages that POP3 does not show.
     pub hidden: HashSet<MessageKey>,
-    /// Frozen unique ids, with their places.
+    /// Ranks and unique ids.
     pub frozen: HashMap<MessageKey, (u32, UniqueId)>,
-    /// True sizes in octets, where the upstream only estimates.
+    /// True sizes with CRLF line ends, where they were learned.
     pub octets: HashMap<MessageKey, u64>,
-    /// When messages were first retrieved, in seconds since 1970.
+    /// When messages were first retrieved, in seconds of Unix time.
     pub retrieved: HashMap<MessageKey, i64>,
 }
 
-/// Something learned of a message.
+/// Something learned of a message, that may be lost again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Learned {
     /// Which message.
     pub message: MessageKey,
-    /// Its true size in octets.
+    /// Its true size.
     pub octets: Option<u64>,
-    /// When it was retrieved, in seconds since 1970; the first time stays.
+    /// When it was retrieved, in seconds of Unix time; the first time stays.
     pub retrieved: Option<i64>,
 }
 
-/// The store cannot be used now.
+/// A store cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(pub String);
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another popgate is using the state folder {}", folder.display())]
+    InUse {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// It is not what was stored: broken, cut off, gone, rolled back.
+    #[error("{} is damaged: {problem}", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A later popgate wrote it.
+    #[error("{} was written by a newer popgate (version {found}; this one knows {})", file.display(), part::VERSION)]
+    Version {
+        /// Which file.
+        file: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// The system refuses.
+    #[error("cannot use {}: {problem}", file.display())]
+    Io {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        problem: String,
+    },
+}
+
+impl OpenError {
+    fn io(file: &Path, error: &std::io::Error) -> Self {
+        Self::Io {
+            file: file.to_owned(),
+            problem: error.to_string(),
+        }
+    }
+
+    /// What an operator can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => "each popgate needs a state folder of its own",
+            Self::Damaged { .. } => {
+                "nothing was changed; stop popgate and restore a backup with `popgate state import --replace`"
+            }
+            Self::Version { .. } => {
+                "start the newer popgate again, or give this one another folder"
+            }
+            Self::Io { .. } => "check its permissions, and the space on the disk",
+        }
+    }
+}
+
+/// The store could not do what it was asked; nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be used at all.
+    #[error("{0}")]
+    Unusable(OpenError),
+    /// It failed this time; the disk may be full.
+    #[error("{} failed: {problem}", file.display())]
+    Failed {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// The process that has the store could not be asked, or refused.
+    #[error("the running popgate: {0}")]
+    Remote(String),
+}
+
+impl StoreError {
+    fn failed(file: &Path, problem: impl std::fmt::Display) -> Self {
+        Self::Failed {
+            file: file.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
 
 impl Store {
-    /// Everything that is kept of a folder.
+    /// Opens the store in `folder`, or makes one where there was none. Reads all
+    /// of it.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        Self::open_with(folder, &part::files())
+    }
+
+    fn open_with(folder: &Path, opener: &part::Opener) -> Result<Self, OpenError> {
+        let marker = Arc::new(Marker::lock(folder)?);
+        let cache = folder.join(cache::FILE);
+        let durable = Durable::open(folder, marker, cache.exists(), opener)?;
+        let cache = Cache::open(&cache, durable.id(), opener)?;
+        Ok(Self(Arc::new(Ok(Inner { durable, cache }))))
+    }
+
+    /// A store that cannot be used: each call gives the error again.
+    pub fn broken(error: OpenError) -> Self {
+        Self(Arc::new(Err(error)))
+    }
+
+    /// Whether it was opened.
+    pub fn is_usable(&self) -> bool {
+        self.0.is_ok()
+    }
+
+    /// Everything kept of one folder of one account, read once at login.
     pub async fn folder(&self, folder: &FolderKey) -> Result<Kept, StoreError> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(all.get(folder).cloned().unwrap_or_default())
+        let folder = folder.clone();
+        self.blocking(move |inner| {
+            let mut kept = inner.durable.folder(&folder)?;
+            inner.cache.fill(&folder, &mut kept);
+            Ok(kept)
+        })
+        .await
     }
 
     /// Hides messages for ever. Durable when it returns.
@@ -75,26 +227,61 @@ impl Store {
         folder: &FolderKey,
         messages: Vec<MessageKey>,
     ) -> Result<(), StoreError> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(folder.clone())
-            .or_default()
-            .hidden
-            .extend(messages);
-        Ok(())
+        let folder = folder.clone();
+        self.blocking(move |inner| inner.durable.hide(&folder, &messages))
+            .await
     }
 
-    /// Keeps what may be lost again.
+    /// Freezes unique ids: a message that has one already keeps it, and an id that
+    /// belongs to another message of the folder stays there. All or nothing,
+    /// durable when it returns. Returns how many were new.
+    pub async fn freeze(&self, folder: &FolderKey, ids: Vec<Frozen>) -> Result<usize, StoreError> {
+        let folder = folder.clone();
+        self.blocking(move |inner| inner.durable.freeze(&folder, &ids))
+            .await
+    }
+
+    /// Keeps what was learned, for a while at least.
     pub async fn learn(&self, folder: &FolderKey, learned: Vec<Learned>) -> Result<(), StoreError> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = all.entry(folder.clone()).or_default();
-        for it in learned {
-            if let Some(octets) = it.octets {
-                kept.octets.insert(it.message.clone(), octets);
-            }
-            if let Some(retrieved) = it.retrieved {
-                kept.retrieved.entry(it.message).or_insert(retrieved);
-            }
-        }
-        Ok(())
+        let folder = folder.clone();
+        self.blocking(move |inner| inner.cache.learn(&folder, &learned))
+            .await
+    }
+
+    /// Writes a backup of what must last, as it is now, and says how much that is.
+    pub async fn export(
+        &self,
+        mut to: impl std::io::Write + Send + 'static,
+    ) -> Result<Counts, StoreError> {
+        self.blocking(move |inner| inner.durable.export(&mut to))
+            .await
+    }
+
+    /// Writes down what was learned last: for the end of the process.
+    pub async fn close(&self) {
+        // Where it cannot be used, nothing was learned.
+        let _ = self
+            .blocking(|inner| {
+                inner.cache.close();
+                Ok(())
+            })
+            .await;
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = Arc::clone(&self.0);
+        let task = tokio::task::spawn_blocking(move || match &*store {
+            Ok(inner) => act(inner),
+            Err(error) => Err(StoreError::Unusable(error.clone())),
+        });
+        // It is cancelled where the process ends.
+        task.await
+            .unwrap_or_else(|error| Err(StoreError::failed(Path::new("the store"), error)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! `popgate state`: backups of what must last, and the way back from them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::store::{self, Access, BackupError, Counts, OpenError, StoreError};
+
+/// Why there is no backup, or none was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The folder has nothing to back up.
+    #[error("there is no store in {}", .0.display())]
+    NoStore(PathBuf),
+    /// The store cannot be opened.
+    #[error("{error}; {}", error.advice())]
+    Open {
+        /// Why not.
+        error: OpenError,
+    },
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another popgate has the store.
+    #[error("{0}: stop it first")]
+    Running(OpenError),
+    /// The backup cannot be restored.
+    #[error("nothing was restored: {0}")]
+    Restore(BackupError),
+    /// A file cannot be written or read.
+    #[error("{file}: {error}")]
+    File {
+        /// Its name.
+        file: String,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// Writes a backup of the store in `folder` to a file, there as a whole or not
+/// at all, or to the standard output.
+pub async fn export(folder: &Path, to: Option<PathBuf>) -> Result<(), StateError> {
+    if !store::exists(folder) {
+        return Err(StateError::NoStore(folder.to_owned()));
+    }
+    let access = Access::open(folder).map_err(|error| StateError::Open { error })?;
+    let counts = match &to {
+        None => access.export(BufWriter::new(io::stdout())).await?,
+        Some(path) => to_file(&access, path).await?,
+    };
+    say("exported", counts);
+    Ok(())
+}
+
+/// Restores a backup into `folder`.
+pub fn import(folder: &Path, from: Option<PathBuf>, replace: bool) -> Result<(), StateError> {
+    let restored = match &from {
+        None => store::restore(folder, &mut io::stdin().lock(), replace),
+        Some(path) => {
+            let file = File::open(path).map_err(|error| file_error(path, error))?;
+            store::restore(folder, &mut BufReader::new(file), replace)
+        }
+    };
+    let counts = restored.map_err(|error| match error {
+        BackupError::Store(error @ OpenError::InUse { .. }) => StateError::Running(error),
+        error => StateError::Restore(error),
+    })?;
+    say("imported", counts);
+    Ok(())
+}
+
+async fn to_file(access: &Access, path: &Path) -> Result<Counts, StateError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let failed = |error| file_error(path, error);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(failed)?;
+    let written = async {
+        let handle = file.try_clone().map_err(failed)?;
+        let counts = access.export(BufWriter::new(file)).await?;
+        handle.sync_all().map_err(failed)?;
+        fs::rename(&new, path).map_err(failed)?;
+        Ok(counts)
+    };
+    written.await.inspect_err(|_| {
+        // Half a backup is none.
+        let _ = fs::remove_file(&new);
+    })
+}
+
+fn file_error(path: &Path, error: io::Error) -> StateError {
+    StateError::File {
+        file: path.display().to_string(),
+        error,
+    }
+}
+
+/// On the standard error, as the backup may be on the standard output.
+fn say(done: &str, counts: Counts) {
+    // Where nobody reads it, the exit code has to do.
+    let _ = writeln!(
+        io::stderr(),
+        "{done}: {} hidden messages, {} frozen unique ids",
+        counts.hidden,
+        counts.frozen
+    );
+}

@@ -1,0 +1,142 @@
+//! The store for a command: its own, or that of the popgate which runs.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::backup::Watch;
+use super::control::{self, Answer, Folder, Id, PATIENCE, Request};
+use super::{Counts, FolderKey, Frozen, Kept, OpenError, Store, StoreError};
+
+/// A process that starts or stops has the store, and does not answer yet or no
+/// longer.
+const STARTING: Duration = Duration::from_secs(5);
+
+/// The way of a command to the store.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// The store itself.
+    Local(Store),
+    /// The control socket of the process that has it.
+    Remote(PathBuf),
+}
+
+impl Access {
+    /// Opens the store in `folder`, or reaches the popgate that has it.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        let socket = folder.join(control::FILE);
+        let began = Instant::now();
+        loop {
+            match Store::open(folder) {
+                Err(OpenError::InUse { .. }) if UnixStream::connect(&socket).is_ok() => {
+                    return Ok(Self::Remote(socket));
+                }
+                Err(OpenError::InUse { .. }) if began.elapsed() < STARTING => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                outcome => return outcome.map(Self::Local),
+            }
+        }
+    }
+
+    /// As [`Store::folder`].
+    pub async fn folder(&self, folder: &FolderKey) -> Result<Kept, StoreError> {
+        match self {
+            Self::Local(store) => store.folder(folder).await,
+            Self::Remote(socket) => {
+                let request = Request::Folder {
+                    account: folder.account.clone(),
+                    folder: folder.folder.clone(),
+                };
+                let answer: Folder = ask(socket, request).await?;
+                answer.kept().ok_or_else(|| remote(UNREADABLE))
+            }
+        }
+    }
+
+    /// As [`Store::freeze`].
+    pub async fn freeze(&self, folder: &FolderKey, ids: Vec<Frozen>) -> Result<usize, StoreError> {
+        match self {
+            Self::Local(store) => store.freeze(folder, ids).await,
+            Self::Remote(socket) => {
+                let request = Request::Freeze {
+                    account: folder.account.clone(),
+                    folder: folder.folder.clone(),
+                    ids: ids.into_iter().map(Id::from).collect(),
+                };
+                ask(socket, request).await
+            }
+        }
+    }
+
+    /// As [`Store::export`].
+    pub async fn export(&self, mut to: impl Write + Send + 'static) -> Result<Counts, StoreError> {
+        let socket = match self {
+            Self::Local(store) => return store.export(to).await,
+            Self::Remote(socket) => socket,
+        };
+        conversation(socket, Request::Export, move |(), answer| {
+            let mut watch = Watch::default();
+            let mut line = Vec::new();
+            while answer.read_until(b'\n', &mut line)? > 0 {
+                watch.see(&line);
+                to.write_all(&line)?;
+                line.clear();
+            }
+            to.flush()?;
+            watch
+                .counts()
+                .ok_or_else(|| io::Error::other("the backup was cut off"))
+        })
+        .await
+    }
+}
+
+const UNREADABLE: &str = "its answer is not understood";
+
+fn remote(problem: impl std::fmt::Display) -> StoreError {
+    StoreError::Remote(problem.to_string())
+}
+
+/// Where the answer is one line.
+async fn ask<T>(socket: &Path, request: Request) -> Result<T, StoreError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    conversation(socket, request, |answer, _| Ok(answer)).await
+}
+
+/// Asks, and has `read` read on behind the first line of a good answer.
+async fn conversation<A, T>(
+    socket: &Path,
+    request: Request,
+    read: impl FnOnce(A, &mut BufReader<UnixStream>) -> io::Result<T> + Send + 'static,
+) -> Result<T, StoreError>
+where
+    A: DeserializeOwned,
+    T: Send + 'static,
+{
+    let socket = socket.to_owned();
+    let task = tokio::task::spawn_blocking(move || {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = BufReader::new(stream);
+        stream.get_mut().write_all(&serde_json::to_vec(&request)?)?;
+        stream.get_ref().shutdown(Shutdown::Write)?;
+        let mut line = Vec::new();
+        stream.read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match serde_json::from_slice(&line)? {
+            Answer::Ok(answer) => read(answer, &mut stream),
+            Answer::Error(problem) => Err(io::Error::other(problem)),
+        }
+    });
+    task.await.map_err(remote)?.map_err(remote)
+}

@@ -1,0 +1,114 @@
+//! Disks that are full, fail, or panic: an error, and then all is well again.
+
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+
+use super::*;
+use crate::store::part::Opener;
+
+/// A disk that fails after so many changes; with nothing left, each one fails.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    left: Arc<AtomicI64>,
+}
+
+const WELL: i64 = i64::MAX;
+
+fn disk(left: &Arc<AtomicI64>) -> Opener {
+    let left = Arc::clone(left);
+    Arc::new(move |path| {
+        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        let file = FileBackend::new(file).map_err(io::Error::other)?;
+        let left = Arc::clone(&left);
+        Ok(Box::new(Disk { file, left }))
+    })
+}
+
+impl Disk {
+    fn change(&self) -> io::Result<()> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.change()?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change()?;
+        self.file.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_until_there_is_space() {
+    let state = folder();
+    drop(Store::open(state.path()).unwrap());
+    let left = Arc::new(AtomicI64::new(WELL));
+    let store = Store::open_with(state.path(), &disk(&left)).unwrap();
+    let key = inbox("alice");
+    store.hide(&key, vec![message(0)]).await.unwrap();
+    // It fails at each change of a write, one after the other.
+    let mut surely: HashSet<MessageKey> = [message(0)].into();
+    let mut perhaps = HashSet::new();
+    for changes in 0..40 {
+        let messages: Vec<_> = (0..50).map(|it| message(changes * 100 + it + 1)).collect();
+        left.store(changes.cast_signed(), Ordering::SeqCst);
+        match store.hide(&key, messages.clone()).await {
+            Ok(()) => surely.extend(messages),
+            Err(StoreError::Failed { problem, .. }) => {
+                assert!(problem.contains("storage"), "{problem}");
+                // It may be in the file though it was not confirmed.
+                perhaps.extend(messages);
+            }
+            Err(error) => panic!("{changes}: {error}"),
+        }
+        // Full still: what there is can be read.
+        left.store(0, Ordering::SeqCst);
+        let hidden = store.folder(&key).await.unwrap().hidden;
+        assert!(hidden.is_superset(&surely), "{changes}");
+        // What may be lost need not be written now.
+        let _ = store.learn(&key, vec![octets(1, 1)]).await;
+        // Space again.
+        left.store(WELL, Ordering::SeqCst);
+        let after = message(10_000 + changes);
+        store.hide(&key, vec![after.clone()]).await.unwrap();
+        surely.insert(after);
+        store.learn(&key, vec![octets(1, changes)]).await.unwrap();
+        let kept = store.folder(&key).await.unwrap();
+        assert!(kept.hidden.is_superset(&surely));
+        assert!(
+            kept.hidden
+                .iter()
+                .all(|it| surely.contains(it) || perhaps.contains(it))
+        );
+        assert_eq!(kept.octets[&message(1)], changes);
+    }
+    assert!(!perhaps.is_empty());
+    drop(store);
+    let store = Store::open(state.path()).unwrap();
+    let hidden = store.folder(&key).await.unwrap().hidden;
+    assert!(hidden.is_superset(&surely));
+}
