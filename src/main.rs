@@ -13,7 +13,7 @@ use popgate::config::{self, ConfigError, Overrides, Purpose, Resolved};
 use popgate::metrics::Metrics;
 use popgate::server::tls::Certificates;
 use popgate::server::{self, Gateway};
-use popgate::store::{OpenError, Store, control};
+use popgate::store::{Access, OpenError, Store, control};
 use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap;
 use popgate::upstream::jmap::Jmap;
@@ -172,7 +172,7 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
 /// The store of the state folder. One that cannot be used is no reason not to
 /// start: each login that needs it says so.
 fn open_store(folder: &Path) -> anyhow::Result<Store> {
-    match Store::open(folder) {
+    match Access::open_own(folder) {
         Ok(store) => Ok(store),
         Err(error @ OpenError::InUse { .. }) => Err(anyhow!("{error}: {}", error.advice())),
         Err(error) => {

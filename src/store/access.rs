@@ -43,6 +43,17 @@ impl Access {
         }
     }
 
+    /// Opens the store in `folder`, for a process that serves it. A command that
+    /// has it now is waited for; another server is not.
+    pub fn open_own(folder: &Path) -> Result<Store, OpenError> {
+        match Self::open(folder)? {
+            Self::Local(store) => Ok(store),
+            Self::Remote(_) => Err(OpenError::InUse {
+                folder: folder.to_owned(),
+            }),
+        }
+    }
+
     /// As [`Store::folder`].
     pub async fn folder(&self, folder: &FolderKey) -> Result<Kept, StoreError> {
         match self {

@@ -222,8 +222,12 @@ fn read<E: From<BackupError>>(
             return Ok(counts);
         }
         sum.update(&line);
-        let line: Line =
-            serde_json::from_slice(&line).map_err(|error| wrong(number, error.to_string()))?;
+        let line: Line = serde_json::from_slice(&line).map_err(|error| {
+            let text = error.to_string();
+            // It counts within this line.
+            let problem = text.split(" at line ").next().unwrap_or_default();
+            wrong(number, problem)
+        })?;
         let record = line.record().map_err(|problem| wrong(number, problem))?;
         match record {
             Record::Hidden(..) => counts.hidden += 1,
