@@ -1,7 +1,7 @@
 //! `popgate state`: backups of what must last, and the way back from them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,15 @@ pub async fn export(folder: &Path, to: Option<PathBuf>) -> Result<(), StateError
         return Err(StateError::NoStore(folder.to_owned()));
     }
     let access = Access::open(folder).map_err(|error| StateError::Open { error })?;
-    let counts = match &to {
-        None => access.export(BufWriter::new(io::stdout())).await?,
-        Some(path) => to_file(&access, path).await?,
-    };
+    let (backup, counts) = access.export().await?;
+    drop(access);
+    match &to {
+        None => io::stdout()
+            .write_all(&backup)
+            .and_then(|()| io::stdout().flush())
+            .map_err(|error| file_error(Path::new("the standard output"), error))?,
+        Some(path) => to_file(&backup, path).map_err(|error| file_error(path, error))?,
+    }
     say("exported", counts);
     Ok(())
 }
@@ -70,26 +75,21 @@ pub fn import(folder: &Path, from: Option<PathBuf>, replace: bool) -> Result<(),
     Ok(())
 }
 
-async fn to_file(access: &Access, path: &Path) -> Result<Counts, StateError> {
+fn to_file(backup: &[u8], path: &Path) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    let failed = |error| file_error(path, error);
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&new)
-        .map_err(failed)?;
-    let written = async {
-        let handle = file.try_clone().map_err(failed)?;
-        let counts = access.export(BufWriter::new(file)).await?;
-        handle.sync_all().map_err(failed)?;
-        fs::rename(&new, path).map_err(failed)?;
-        Ok(counts)
-    };
-    written.await.inspect_err(|_| {
+        .open(&new)?;
+    let written = file
+        .write_all(backup)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, path));
+    written.inspect_err(|_| {
         // Half a backup is none.
         let _ = fs::remove_file(&new);
     })

@@ -20,7 +20,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logging", &[]),
     ("process", &[]),
     ("sasl", &["secret"]),
-    ("store", &["maildrop"]),
     ("pop3", &["maildrop", "sasl"]),
     ("store", &["maildrop"]),
     ("upstream", &["store", "maildrop", "sasl"]),
@@ -34,15 +33,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["web", "server", "upstream", "maildrop", "logging"],
     ),
     ("cli", &["config", "secret"]),
-<<<<<<< HEAD
     (
         "check",
         &["config", "upstream", "maildrop", "sasl", "secret"],
     ),
-=======
-    ("check", &["config", "upstream", "sasl", "secret"]),
     ("state", &["store"]),
->>>>>>> 010d354 (Keep what must last in a store: hidden messages and frozen unique ids, beside a cache)
     ("main", EVERYTHING),
     ("lib", EVERYTHING),
 ];

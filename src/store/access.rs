@@ -1,6 +1,6 @@
 //! The store for a command: its own, or that of the popgate which runs.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::backup::Watch;
 use super::control::{self, Answer, Folder, Id, PATIENCE, Request};
-use super::{Counts, FolderKey, Frozen, Kept, OpenError, Store, StoreError};
+use super::{Counts, FolderKey, Frozen, Kept, OpenError, Store, StoreError, backup};
 
 /// A process that starts or stops has the store, and does not answer yet or no
 /// longer.
@@ -84,26 +83,22 @@ impl Access {
         }
     }
 
-    /// As [`Store::export`].
-    pub async fn export(&self, mut to: impl Write + Send + 'static) -> Result<Counts, StoreError> {
-        let socket = match self {
-            Self::Local(store) => return store.export(to).await,
-            Self::Remote(socket) => socket,
-        };
-        conversation(socket, Request::Export, move |(), answer| {
-            let mut watch = Watch::default();
-            let mut line = Vec::new();
-            while answer.read_until(b'\n', &mut line)? > 0 {
-                watch.see(&line);
-                to.write_all(&line)?;
-                line.clear();
+    /// A backup of what must last, and how much is in it. All of it comes before
+    /// any of it is used: whoever is slow to read keeps nobody from the store.
+    pub async fn export(&self) -> Result<(Vec<u8>, Counts), StoreError> {
+        match self {
+            Self::Local(store) => store.backup().await,
+            Self::Remote(socket) => {
+                conversation(socket, Request::Export, |(), answer| {
+                    let mut backup = Vec::new();
+                    answer.read_to_end(&mut backup)?;
+                    let counts = backup::counts(&backup)
+                        .ok_or_else(|| io::Error::other("the backup was cut off"))?;
+                    Ok((backup, counts))
+                })
+                .await
             }
-            to.flush()?;
-            watch
-                .counts()
-                .ok_or_else(|| io::Error::other("the backup was cut off"))
-        })
-        .await
+        }
     }
 }
 

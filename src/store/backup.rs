@@ -349,28 +349,14 @@ fn keep_beside(path: &Path) -> io::Result<()> {
     fs::hard_link(path, &beside).or_else(|_| fs::rename(path, &beside))
 }
 
-/// Watches a backup go by, to know that it is whole.
-#[derive(Default)]
-pub(super) struct Watch {
-    counts: Option<Counts>,
-    ended: bool,
-}
-
-impl Watch {
-    /// The next line.
-    pub(super) fn see(&mut self, line: &[u8]) {
-        if self.counts.is_none() {
-            let header = serde_json::from_slice::<Header>(line);
-            self.counts = header.ok().map(|header| Counts {
-                hidden: header.hidden,
-                frozen: header.frozen,
-            });
-        }
-        self.ended = line.ends_with(b"\n") && serde_json::from_slice::<End>(line).is_ok();
-    }
-
-    /// What was in it, if it came to its end.
-    pub(super) fn counts(&self) -> Option<Counts> {
-        self.counts.filter(|_| self.ended)
-    }
+/// How much is in a backup that has come to its end.
+pub(super) fn counts(backup: &[u8]) -> Option<Counts> {
+    let header = backup.split(|octet| *octet == b'\n').next()?;
+    let header: Header = serde_json::from_slice(header).ok()?;
+    let last = backup.strip_suffix(b"\n")?.rsplit(|octet| *octet == b'\n');
+    let _: End = serde_json::from_slice(last.take(1).next()?).ok()?;
+    Some(Counts {
+        hidden: header.hidden,
+        frozen: header.frozen,
+    })
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::OpenError;
+use super::{OpenError, part};
 
 pub(super) const FILE: &str = "store";
 
@@ -52,6 +52,7 @@ impl Marker {
             },
             TryLockError::Error(error) => io(error),
         })?;
+        part::give_to_owner_of_folder(&file, &path).map_err(io)?;
         let mut text = Vec::new();
         (&mut file).take(1024).read_to_end(&mut text).map_err(io)?;
         let mark = parse(&text);

@@ -257,6 +257,16 @@ impl Store {
             .await
     }
 
+    /// The same, in memory.
+    async fn backup(&self) -> Result<(Vec<u8>, Counts), StoreError> {
+        self.blocking(move |inner| {
+            let mut backup = Vec::new();
+            let counts = inner.durable.export(&mut backup)?;
+            Ok((backup, counts))
+        })
+        .await
+    }
+
     /// Writes down what was learned last: for the end of the process.
     pub async fn close(&self) {
         // Where it cannot be used, nothing was learned.

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -93,6 +93,7 @@ impl Part {
             .mode(0o600)
             .open(path)
             .map_err(io)?;
+        give_to_owner_of_folder(&file, path).map_err(io)?;
         let handle = file.try_clone().map_err(io)?;
         let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
         let made = guarded(|| {
@@ -369,6 +370,15 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
             problem: error.to_string(),
         },
     }
+}
+
+/// What root makes for another user's popgate is that user's.
+pub(super) fn give_to_owner_of_folder(file: &File, path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = fs::metadata(path.parent().unwrap_or(path))?;
+    fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
 /// Gives a finished file its name, for good.

@@ -191,16 +191,20 @@ async fn one_process_has_the_store() {
 
 #[tokio::test]
 async fn the_files_are_for_their_owner() {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     let state = folder();
+    if rustix::process::geteuid().is_root() {
+        // As with a folder that the service manager made for popgate.
+        chown(state.path(), Some(4711), Some(4712)).unwrap();
+    }
+    let owner = fs::metadata(state.path()).unwrap().uid();
     let _store = Store::open(state.path()).unwrap();
     let mut names = Vec::new();
     for entry in fs::read_dir(state.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(
-            entry.metadata().unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        let metadata = entry.metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        assert_eq!(metadata.uid(), owner);
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
