@@ -268,6 +268,13 @@ pub fn restore(
     let path = folder.join(durable::FILE);
     let io = |error: io::Error| OpenError::io(&path, &error);
     let there = path.try_exists().map_err(io)?;
+    if there && fs::File::open(&path).map_err(io)?.try_lock().is_err() {
+        // Its marker was deleted.
+        return Err(OpenError::InUse {
+            folder: folder.to_owned(),
+        }
+        .into());
+    }
     // A store that is replaced stays the same one, further on.
     let mut mark = marker.mark().unwrap_or_else(|| Mark {
         id: new_id(),

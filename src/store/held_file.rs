@@ -5,9 +5,10 @@
 //! until the caller has seen what is in the database, and is satisfied.
 
 use std::io;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::StorageBackend;
+use redb::{BackendError, StorageBackend};
 
 /// Where a database's octets are; a file, but for tests of what fails.
 pub(super) type Octets = Box<dyn StorageBackend>;
@@ -111,7 +112,8 @@ fn index(distance: u64) -> usize {
     usize::try_from(distance).unwrap_or(usize::MAX)
 }
 
-/// No locks: the store's own is on its marker.
+/// Locks are the file's own, though the store has one on its marker already: that
+/// may be deleted.
 impl StorageBackend for HeldFile {
     fn len(&self) -> io::Result<u64> {
         match &*self.0.held() {
@@ -160,5 +162,33 @@ impl StorageBackend for HeldFile {
 
     fn close(&self) -> io::Result<()> {
         self.0.octets.close()
+    }
+
+    fn try_lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.octets.try_lock_range(from, to)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        from: Bound<u64>,
+        to: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.0.octets.try_lock_shared_range(from, to)
+    }
+
+    fn lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
+        self.0.octets.lock_range(from, to)
+    }
+
+    fn lock_shared_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
+        self.0.octets.lock_shared_range(from, to)
+    }
+
+    fn unlock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<(), BackendError> {
+        self.0.octets.unlock_range(from, to)
+    }
+
+    fn query_lock_range(&self, from: Bound<u64>, to: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.octets.query_lock_range(from, to)
     }
 }

@@ -206,7 +206,9 @@ impl Part {
         }
         match (self.reopen)() {
             Ok(open) => *state = State::Open(open),
-            Err(error @ OpenError::Io { .. }) => return Err(StoreError::Unusable(error)),
+            Err(error @ (OpenError::Io { .. } | OpenError::InUse { .. })) => {
+                return Err(StoreError::Unusable(error));
+            }
             Err(error) => {
                 tracing::error!("{error}; {}", error.advice());
                 *state = State::Broken(error);
@@ -344,6 +346,9 @@ impl Fault {
             {
                 OpenError::io(path, error)
             }
+            Self::Error(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse {
+                folder: path.parent().unwrap_or(path).to_owned(),
+            },
             fault => OpenError::Damaged {
                 file: path.to_owned(),
                 problem: fault.to_string(),

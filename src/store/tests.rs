@@ -1,6 +1,7 @@
 //! What the store keeps; [`damage`] and [`faults`] are about what it survives.
 
 use std::fs;
+use std::io;
 
 use tempfile::TempDir;
 
@@ -185,6 +186,15 @@ async fn one_process_has_the_store() {
     let store = Store::open(state.path()).unwrap();
     let second = Store::open(state.path()).unwrap_err();
     assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    // Not even where the marker was deleted.
+    fs::remove_file(state.path().join(marker::FILE)).unwrap();
+    let second = Store::open(state.path()).unwrap_err();
+    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    let restored = restore(state.path(), &mut io::empty(), true).unwrap_err();
+    assert!(
+        restored.to_string().contains("another popgate"),
+        "{restored}"
+    );
     drop(store);
     Store::open(state.path()).unwrap();
 }
