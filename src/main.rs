@@ -131,7 +131,12 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         None => None,
     };
     let metrics = Arc::new(Metrics::new());
-    let gateway = gateway(config.server, config.upstream, Arc::clone(&metrics))?;
+    let gateway = gateway(
+        config.server,
+        config.upstream,
+        store.clone(),
+        Arc::clone(&metrics),
+    )?;
     let operator = match config.http {
         Some(address) => Some(web::Server::bind(address).await?),
         None => None,
@@ -200,11 +205,12 @@ fn serve_store(folder: &Path, store: &Store, drained: CancellationToken) -> Opti
 fn gateway(
     config: server::config::Config,
     upstream: config::Upstream,
+    store: Option<Store>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gateway> {
     let upstream: Arc<dyn Upstream> = match upstream {
-        config::Upstream::Imap(config) => Arc::new(Imap::new(config, None)),
-        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config, None)),
+        config::Upstream::Imap(config) => Arc::new(Imap::new(config, store)),
+        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config, store)),
     };
     Ok(Gateway::bind(config, upstream, metrics)?)
 }
