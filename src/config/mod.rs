@@ -13,6 +13,7 @@ use crate::logging;
 mod address;
 mod autoconfig;
 mod bounds;
+mod policies;
 mod resolve;
 mod settings;
 mod trust;

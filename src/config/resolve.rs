@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::policies::{self, Protocol};
 use super::{ConfigError, Given, Purpose, Settings, address, autoconfig, bounds, trust, url};
 use crate::logging;
-use crate::maildrop::{DeletePolicy, Policy};
 use crate::server::config::{Config, Listener, Security};
-use crate::server::policies::{Policies, Rules};
 use crate::server::tls::{CertificateError, Certificates};
 use crate::upstream::{imap, jmap};
 use crate::web;
@@ -81,10 +80,14 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         stls: certificates.is_some(),
     };
     let autoconfig = autoconfig::resolve(&settings, reached, &mut warnings)?;
+    let protocol = match &upstream {
+        Upstream::Imap(_) => Protocol::Imap,
+        Upstream::Jmap(_) => Protocol::Jmap,
+    };
     let server = Config {
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
-        policies: policies(&settings)?,
+        policies: policies::policies(&settings, protocol, &mut warnings)?,
         replace_nul: settings
             .replace_nul
             .as_ref()
@@ -213,38 +216,6 @@ fn jmap_upstream(
             answer: jmap::Limits::ANSWER,
             messages: usize::try_from(limits.messages).unwrap_or(usize::MAX),
         },
-    })
-}
-
-/// What clients get to see, and what they can do to it.
-fn policies(settings: &Settings) -> Result<Policies, ConfigError> {
-    let delete = match &settings.delete {
-        Some(delete) => delete.value.parse().map_err(|error| {
-            let shown: String = delete.value.chars().take(40).collect();
-            delete.wrong(format!("{shown:?} is no policy for deleting: {error}"))
-        })?,
-        None => DeletePolicy::TrashIfThere,
-    };
-    let unique_ids = match &settings.unique_ids {
-        Some(format) => Some(
-            format
-                .value
-                .parse()
-                .map_err(|error| format.wrong(format!("{error}")))?,
-        ),
-        None => None,
-    };
-    let policy = Arc::new(Policy {
-        delete,
-        unique_ids,
-        ..Policy::default()
-    });
-    Ok(Policies {
-        gateway: Rules {
-            policy,
-            login_delay: None,
-        },
-        ..Policies::default()
     })
 }
 

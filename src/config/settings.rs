@@ -10,13 +10,19 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::autoconfig::AutoconfigTable;
-use super::values::{Count, Octets, OneOrMore, Period};
+use super::values::{Age, Count, Octets, OneOrMore, Period};
 use super::{ConfigError, Given, Origin, Overrides};
+
+mod rules;
+
+pub(super) use rules::{GivenRules, NamedRules};
+use rules::{RulesTable, Tables};
 
 /// A larger file is not a configuration.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// Every key of the file, for suggestions.
+/// Every key of the file, for suggestions. Domains and accounts have names
+/// instead of `NAME`.
 pub(super) const KEYS: &[&str] = &[
     "pop3",
     "pop3s",
@@ -26,13 +32,39 @@ pub(super) const KEYS: &[&str] = &[
     "upstream",
     "ca_file",
     "delete",
+    "seen",
+    "folders",
+    "max_age",
+    "max_messages",
+    "expire_after",
+    "login_delay",
+    "unique_ids",
+    "folder_separator",
+    "recent",
     "http",
     "state",
     "session_takeover",
     "replace_nul",
-    "unique_ids",
     "send_client_address",
     "trusted_hosts",
+    "domain.NAME.delete",
+    "domain.NAME.seen",
+    "domain.NAME.folders",
+    "domain.NAME.shared",
+    "domain.NAME.max_age",
+    "domain.NAME.max_messages",
+    "domain.NAME.expire_after",
+    "domain.NAME.login_delay",
+    "domain.NAME.unique_ids",
+    "account.NAME.delete",
+    "account.NAME.seen",
+    "account.NAME.folders",
+    "account.NAME.shared",
+    "account.NAME.max_age",
+    "account.NAME.max_messages",
+    "account.NAME.expire_after",
+    "account.NAME.login_delay",
+    "account.NAME.unique_ids",
     "limits.connections",
     "limits.connections_per_address",
     "limits.buffered_octets",
@@ -72,12 +104,15 @@ pub struct Settings {
     pub(super) allow_cleartext: Option<Given<bool>>,
     pub(super) upstream: Option<Given<String>>,
     pub(super) ca_file: Option<Given<PathBuf>>,
-    pub(super) delete: Option<Given<String>>,
+    pub(super) rules: GivenRules,
+    pub(super) domains: Vec<NamedRules>,
+    pub(super) accounts: Vec<NamedRules>,
+    pub(super) folder_separator: Option<Given<String>>,
+    pub(super) recent: Option<Given<Age>>,
     pub(super) http: Option<Given<String>>,
     pub(super) state: Option<Given<PathBuf>>,
     pub(super) session_takeover: Option<Given<bool>>,
     pub(super) replace_nul: Option<Given<bool>>,
-    pub(super) unique_ids: Option<Given<String>>,
     pub(super) send_client_address: Option<Given<bool>>,
     pub(super) trusted_hosts: Option<Given<Vec<String>>>,
     pub(super) log_format: Option<Given<String>>,
@@ -105,11 +140,21 @@ struct Document {
     upstream: Written<String>,
     ca_file: Written<String>,
     delete: Written<String>,
+    seen: Written<String>,
+    folders: Written<OneOrMore>,
+    max_age: Written<Age>,
+    max_messages: Written<Count>,
+    expire_after: Written<Age>,
+    login_delay: Written<Period>,
+    unique_ids: Written<String>,
+    folder_separator: Written<String>,
+    recent: Written<Age>,
+    domain: Tables,
+    account: Tables,
     http: Written<String>,
     state: Written<String>,
     session_takeover: Written<bool>,
     replace_nul: Written<bool>,
-    unique_ids: Written<String>,
     send_client_address: Written<bool>,
     trusted_hosts: Written<Vec<String>>,
     limits: LimitsTable,
@@ -169,6 +214,8 @@ struct LogTable {
 struct Text {
     path: PathBuf,
     text: String,
+    /// Where its lines end.
+    ends: Vec<usize>,
 }
 
 impl Settings {
@@ -184,10 +231,7 @@ impl Settings {
 
     #[cfg(test)]
     pub(super) fn from_text(text: &str) -> Result<Self, ConfigError> {
-        let text = Text {
-            path: "popgate.toml".into(),
-            text: text.to_owned(),
-        };
+        let text = Text::new("popgate.toml".into(), text.to_owned());
         Self::merge(Overrides::default(), text)
     }
 
@@ -197,6 +241,18 @@ impl Settings {
             Some(given) => Some(switch(&given)?),
             None => text.given("allow_cleartext", file.allow_cleartext),
         };
+        let rules = RulesTable {
+            delete: file.delete,
+            seen: file.seen,
+            folders: file.folders,
+            shared: None,
+            max_age: file.max_age,
+            max_messages: file.max_messages,
+            expire_after: file.expire_after,
+            login_delay: file.login_delay,
+            unique_ids: file.unique_ids,
+        };
+        let rules = text.rules("", rules);
         Ok(Self {
             pop3: or_list(over.pop3, text.list("pop3", file.pop3)),
             pop3s: or_list(over.pop3s, text.list("pop3s", file.pop3s)),
@@ -207,12 +263,18 @@ impl Settings {
                 .upstream
                 .or_else(|| text.given("upstream", file.upstream)),
             ca_file: path(over.ca_file.or_else(|| text.path("ca_file", file.ca_file)))?,
-            delete: over.delete.or_else(|| text.given("delete", file.delete)),
+            rules: GivenRules {
+                delete: over.delete.or(rules.delete),
+                ..rules
+            },
+            domains: text.named("domain", file.domain),
+            accounts: text.named("account", file.account),
+            folder_separator: text.given("folder_separator", file.folder_separator),
+            recent: text.given("recent", file.recent),
             http: over.http.or_else(|| text.given("http", file.http)),
             state: path(over.state.or_else(|| text.path("state", file.state)))?,
             session_takeover: text.given("session_takeover", file.session_takeover),
             replace_nul: text.given("replace_nul", file.replace_nul),
-            unique_ids: text.given("unique_ids", file.unique_ids),
             send_client_address: text.given("send_client_address", file.send_client_address),
             trusted_hosts: text.given("trusted_hosts", file.trusted_hosts),
             log_format: over
@@ -270,6 +332,11 @@ fn switch(given: &Given<String>) -> Result<Given<bool>, ConfigError> {
 }
 
 impl Text {
+    fn new(path: PathBuf, text: String) -> Self {
+        let ends = text.match_indices('\n').map(|(end, _)| end).collect();
+        Self { path, text, ends }
+    }
+
     fn read(config: &Given<PathBuf>) -> Result<Self, ConfigError> {
         let path = &config.value;
         if path.as_os_str().is_empty() {
@@ -288,13 +355,11 @@ impl Text {
             )));
         }
         match String::from_utf8(octets) {
-            Ok(text) => Ok(Self {
-                path: path.clone(),
-                text,
-            }),
+            Ok(text) => Ok(Self::new(path.clone(), text)),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
-                let line = line_at(error.as_bytes(), valid);
+                let before = &error.as_bytes()[..valid];
+                let line = 1 + before.iter().filter(|octet| **octet == b'\n').count();
                 let file = path.display().to_string();
                 Err(ConfigError::at(
                     Origin::File {
@@ -311,19 +376,20 @@ impl Text {
     fn parse(&self) -> Result<Document, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
-            let key = DeTable::parse(&self.text)
+            let place = DeTable::parse(&self.text)
                 .ok()
-                .and_then(|table| key_at(table.get_ref(), offset));
-            let problem = match &key {
-                Some(key) if error.message().starts_with("unknown field") => unknown(key),
+                .and_then(|table| Place::at(table.get_ref(), offset));
+            let problem = match &place {
+                Some(place) if error.message().starts_with("unknown field") => unknown(place),
                 _ => error.message().trim().replace('\n', "; "),
             };
+            let key = place.map(|place| place.key());
             ConfigError::at(self.origin(key, offset), problem)
         })
     }
 
     fn origin(&self, key: Option<String>, offset: usize) -> Origin {
-        let line = line_at(self.text.as_bytes(), offset);
+        let line = 1 + self.ends.partition_point(|end| *end < offset);
         Origin::File {
             file: self.path.display().to_string(),
             line,
@@ -368,32 +434,66 @@ impl Text {
     }
 }
 
-fn line_at(text: &[u8], offset: usize) -> usize {
-    let before = &text[..offset.min(text.len())];
-    1 + before.iter().filter(|octet| **octet == b'\n').count()
+/// A key that was written, with the tables around it.
+struct Place {
+    path: Vec<String>,
+    is_table: bool,
 }
 
-/// The key that was written at `offset`, or whose value was; the innermost.
-fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
-    let mut found = None;
-    for (key, value) in table.iter() {
-        let inner = match value.get_ref() {
-            DeValue::Table(table) => key_at(table, offset),
-            _ => None,
-        };
-        let name = key.get_ref();
-        if let Some(inner) = inner {
-            return Some(format!("{name}.{inner}"));
+impl Place {
+    /// The key that was written at `offset`, or whose value was; the innermost.
+    fn at(table: &DeTable<'_>, offset: usize) -> Option<Self> {
+        let mut found = None;
+        for (key, value) in table.iter() {
+            let inner = match value.get_ref() {
+                DeValue::Table(table) => Self::at(table, offset),
+                _ => None,
+            };
+            let name = key.get_ref().to_string();
+            if let Some(mut inner) = inner {
+                inner.path.insert(0, name);
+                return Some(inner);
+            }
+            if key.span().contains(&offset) || value.span().contains(&offset) {
+                found = Some(Self {
+                    path: vec![name],
+                    is_table: matches!(value.get_ref(), DeValue::Table(_)),
+                });
+            }
         }
-        if key.span().contains(&offset) || value.span().contains(&offset) {
-            found = Some(name.to_string());
-        }
+        found
     }
-    found
+
+    fn names(&self) -> Vec<&str> {
+        self.path.iter().map(String::as_str).collect()
+    }
+
+    /// As it is written in one line.
+    fn key(&self) -> String {
+        let names: Vec<String> = self.path.iter().map(|name| quoted(name)).collect();
+        names.join(".")
+    }
 }
 
-fn unknown(key: &str) -> String {
-    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+/// A key, in quotes where it needs them.
+fn quoted(key: &str) -> String {
+    let bare = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-');
+    if !key.is_empty() && key.bytes().all(bare) {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    }
+}
+
+fn unknown(place: &Place) -> String {
+    if let [kind @ ("domain" | "account"), _, _] = place.names()[..]
+        && place.is_table
+    {
+        return format!("unknown key; a name with dots needs quotes: [{kind}.\"example.com\"]");
+    }
+    let key = place.key();
+    let own = place.path.last().map_or("", String::as_str);
+    let last = |known: &'static str| known.rsplit('.').next().unwrap_or_default();
     let tables = KEYS
         .iter()
         .filter_map(|key| key.split_once('.'))
@@ -402,17 +502,12 @@ fn unknown(key: &str) -> String {
         .iter()
         .copied()
         .chain(tables)
-        .map(|known| {
-            (
-                distance(key, known).min(distance(&last(key), &last(known))),
-                known,
-            )
-        })
+        .map(|known| (distance(&key, known).min(distance(own, last(known))), known))
         // Of equals, the one in the same table.
-        .min_by_key(|(edits, known)| (*edits, distance(key, known)));
+        .min_by_key(|(edits, known)| (*edits, distance(&key, known)));
     match nearest {
-        Some((edits, known)) if edits <= 1 + last(key).chars().count() / 4 => {
-            let place = if key.contains('.') && !known.contains('.') {
+        Some((edits, known)) if edits <= 1 + own.chars().count() / 4 => {
+            let place = if place.path.len() > 1 && !known.contains('.') {
                 " (it belongs above the first [table])"
             } else {
                 ""

@@ -19,12 +19,20 @@ pub(super) struct Octets(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Period(pub Duration);
 
+/// How long messages are kept in view: "12h", "90d", "6w", "10y".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Age(pub Duration);
+
 /// One string, or a list of strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OneOrMore(pub Vec<(String, Option<Range<usize>>)>);
 
 /// Longer deadlines are typing errors, and may overflow clocks.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_secs(7 * DAY);
+/// No mail is older.
+const OLDEST: Duration = Duration::from_secs(100 * YEAR);
+const DAY: u64 = 24 * 60 * 60;
+const YEAR: u64 = 365 * DAY;
 
 impl Octets {
     const EXPECTED: &'static str = "a number of octets like 65536, \"64 KiB\" or \"150 MiB\"";
@@ -59,7 +67,9 @@ impl Period {
                 b's' => 1,
                 b'm' => 60,
                 b'h' => 60 * 60,
-                b'd' => 24 * 60 * 60,
+                b'd' => DAY,
+                b'w' => 7 * DAY,
+                b'y' => YEAR,
                 _ => return None,
             };
             total = total.checked_add(number.checked_mul(unit)?)?;
@@ -143,6 +153,33 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+impl Age {
+    const EXPECTED: &'static str = "a time like \"90d\", \"6w\" or \"10y\"";
+}
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Time;
+        impl Visitor<'_> for Time {
+            type Value = Age;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(Age::EXPECTED)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Age, E> {
+                let refused = || E::invalid_value(Unexpected::Str(text), &self);
+                let Period(age) = Period::parse(text).ok_or_else(refused)?;
+                if age > OLDEST {
+                    return Err(E::custom(format!("{text} is too long: at most 100y")));
+                }
+                Ok(Age(age))
+            }
+        }
+        deserializer.deserialize_any(Time)
+    }
+}
+
 impl<'de> Deserialize<'de> for OneOrMore {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Strings;
@@ -181,6 +218,8 @@ mod tests {
         assert_eq!(seconds("10m"), Some(600));
         assert_eq!(seconds("1h30m"), Some(5400));
         assert_eq!(seconds("2d"), Some(172_800));
+        assert_eq!(seconds("2w"), seconds("14d"));
+        assert_eq!(seconds("1y"), seconds("365d"));
         for wrong in [
             "",
             "30",
