@@ -187,8 +187,8 @@ struct Options {
         hide_env_values = true
     )]
     ca_file: Option<OsString>,
-    /// What DELE and QUIT do: trash, expunge or refuse [default: trash where
-    /// the upstream has a Trash, else expunge]
+    /// What DELE and QUIT do: trash, expunge, archive, move:FOLDER, seen, hide
+    /// or refuse [default: trash where the upstream has a Trash, else expunge]
     #[arg(
         long,
         value_name = "POLICY",

@@ -50,7 +50,6 @@ pub(super) const KEYS: &[&str] = &[
     "domain.NAME.delete",
     "domain.NAME.seen",
     "domain.NAME.folders",
-    "domain.NAME.shared",
     "domain.NAME.max_age",
     "domain.NAME.max_messages",
     "domain.NAME.expire_after",
@@ -378,7 +377,8 @@ impl Text {
             let offset = error.span().map_or(0, |span| span.start);
             let place = DeTable::parse(&self.text)
                 .ok()
-                .and_then(|table| Place::at(table.get_ref(), offset));
+                .and_then(|table| Place::at(table.get_ref(), offset))
+                .map(Place::first_unknown);
             let problem = match &place {
                 Some(place) if error.message().starts_with("unknown field") => unknown(place),
                 _ => error.message().trim().replace('\n', "; "),
@@ -462,6 +462,15 @@ impl Place {
             }
         }
         found
+    }
+
+    /// The table itself, where there is none of its name.
+    fn first_unknown(mut self) -> Self {
+        let first = |known: &&str| known.split('.').next() == self.path.first().map(String::as_str);
+        if !KEYS.iter().any(first) {
+            self.path.truncate(1);
+        }
+        self
     }
 
     fn names(&self) -> Vec<&str> {

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Origin;
-use crate::maildrop::UniqueIdFormat;
+use crate::maildrop::{DeletePolicy, Policy, UniqueIdFormat};
 use crate::server::config::{Limits, Timeouts};
+use crate::server::policies::Policies;
 
 const EXAMPLE: &str = include_str!("../../../deploy/popgate.toml");
 
@@ -115,14 +116,6 @@ fn every_value_arrives_in_its_place() {
 #[test]
 fn what_is_refused_and_why() {
     for (lines, says) in [
-        (
-            "delete = \"archive\"",
-            "popgate.toml:3: delete: \"archive\" is no policy for deleting: expected one of: trash, expunge, refuse",
-        ),
-        (
-            "unique_ids = \"%v\"",
-            "popgate.toml:3: unique_ids: the format must contain %u",
-        ),
         (
             "timeouts.idle = \"9m\"",
             "popgate.toml:3: timeouts.idle: is too short: POP3 asks for at least 10m",
@@ -234,10 +227,6 @@ fn a_jmap_upstream_and_what_is_not_for_it() {
             "popgate.toml:3: trusted_hosts: \"https://files.example.com\" is not a host",
         ),
         (
-            "unique_ids = \"%08Xu%08Xv\"",
-            "popgate.toml:3: unique_ids: is for IMAP",
-        ),
-        (
             "send_client_address = true",
             "popgate.toml:3: send_client_address: is for IMAP",
         ),
@@ -347,9 +336,12 @@ fn uncommented() -> String {
     };
     let lines = EXAMPLE.lines();
     lines
-        .map(|line| if setting(line) { &line[1..] } else { line })
+        .map(|line| {
+            let is_set = setting(line) || line.starts_with("#[");
+            if is_set { &line[1..] } else { line }
+        })
         .filter(|line| {
-            !["cert =", "key =", "ca_file =", "state ="]
+            !["cert =", "key =", "ca_file =", "state =", "expire_after ="]
                 .iter()
                 .any(|key| line.starts_with(key))
         })
@@ -365,7 +357,19 @@ fn the_example_resolves_and_tells_the_true_defaults() {
     assert_eq!(config.server.timeouts, Timeouts::default());
     assert_eq!(imap(&config).limits, imap::Limits::default());
     assert_eq!(imap(&config).timeouts, imap::Timeouts::default());
-    assert_eq!(policy(&config).unique_ids, Some(UniqueIdFormat::default()));
+    let defaults = Policies::default();
+    let Policies {
+        gateway,
+        separator,
+        recent,
+        domains,
+        accounts,
+    } = &config.server.policies;
+    assert_eq!(gateway.policy.unique_ids, Some(UniqueIdFormat::default()));
+    assert_eq!(gateway.policy.seen, Policy::default().seen);
+    assert_eq!(gateway.policy.folders, Policy::default().folders);
+    assert_eq!((separator, recent), (&defaults.separator, &defaults.recent));
+    assert_eq!((domains.len(), accounts.len()), (1, 1));
     assert!(!config.server.allow_cleartext && !config.server.session_takeover);
     assert!(!imap(&config).send_client_address);
     assert_eq!(config.server.listeners.len(), 3);
@@ -380,8 +384,12 @@ fn the_example_has_every_key() {
     let mut table = String::new();
     let mut named = Vec::new();
     for line in EXAMPLE.lines() {
-        if let Some(header) = line.strip_prefix('[') {
-            table = format!("{}.", header.trim_end_matches(']'));
+        if let Some(header) = line.trim_start_matches('#').strip_prefix('[') {
+            let header = header.trim_end_matches(']');
+            table = match header.split_once('.') {
+                Some((kind, _name)) => format!("{kind}.NAME."),
+                None => format!("{header}."),
+            };
         } else if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") {
             named.push(format!("{table}{key}"));
         }
@@ -395,6 +403,10 @@ fn the_example_has_every_key() {
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(crate::config::settings::KEYS);
     let value = prop_oneof![
+        prop::sample::select(vec![
+            "trash", "move:x", "on-retr", "INBOX", "%u", "jmap", "1y"
+        ])
+        .prop_map(|text| format!("{text:?}")),
         any::<i64>().prop_map(|number| number.to_string()),
         "[0-9]{1,20}(s|m|h|d| KiB| GiB)?".prop_map(|text| format!("{text:?}")),
         "(imaps|imap\\+plain|jmap|)://.{0,20}".prop_map(|text| format!("{text:?}")),

@@ -28,6 +28,12 @@ fn fields(table: &str) -> BTreeSet<String> {
 fn the_list_of_keys_is_complete() {
     let mut keys = BTreeSet::new();
     for field in fields("") {
+        if ["domain", "account"].contains(&field.as_str()) {
+            let of_name = format!("{field}.NAME");
+            let all = fields(&of_name).into_iter();
+            keys.extend(all.map(|key| format!("{of_name}.{key}")));
+            continue;
+        }
         let table = toml::from_str::<Document>(&format!("{field} = {{}}\n"));
         if table.is_ok() {
             keys.extend(
@@ -39,6 +45,8 @@ fn the_list_of_keys_is_complete() {
             keys.insert(field);
         }
     }
+    // It is read there only to say why it cannot be.
+    assert!(keys.remove("domain.NAME.shared"));
     let known: BTreeSet<String> = KEYS.iter().map(|key| (*key).to_owned()).collect();
     assert_eq!(keys, known);
 }
@@ -118,6 +126,46 @@ fn errors_name_file_line_and_key() {
             "upstream = \"a\"\nupstream = \"b\"",
             "popgate.toml:2: duplicate key",
         ),
+        (
+            "[domain.\"example.com\"]\ndelte = \"hide\"",
+            "popgate.toml:2: domain.\"example.com\".delte: unknown key; did you mean domain.NAME.delete?",
+        ),
+        (
+            "[account.\"a@example.com\"]\nshard = \"hide\"",
+            "popgate.toml:2: account.\"a@example.com\".shard: unknown key; did you mean account.NAME.shared?",
+        ),
+        (
+            "[account.\"a@example.com\"]\nrecent = \"1d\"",
+            "popgate.toml:2: account.\"a@example.com\".recent: unknown key; did you mean recent (it belongs above the first [table])?",
+        ),
+        (
+            "[domains.\"example.com\"]\ndelete = \"hide\"",
+            "popgate.toml:1: domains: unknown key; did you mean domain?",
+        ),
+        (
+            "[domain.example.com]\ndelete = \"hide\"",
+            "popgate.toml:1: domain.example.com: unknown key; a name with dots needs quotes: [domain.\"example.com\"]",
+        ),
+        (
+            "[domain]\ndelete = \"hide\"",
+            "popgate.toml:2: domain.delete: invalid type: string \"hide\", expected a table of policies, as in [domain.\"example.com\"]",
+        ),
+        (
+            "[domain.\"\\n\"]\ndelete = 5",
+            "popgate.toml:2: domain.\"\\n\".delete: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "max_age = \"90\"",
+            "popgate.toml:1: max_age: invalid value: string \"90\", expected a time like",
+        ),
+        (
+            "max_age = \"101y\"",
+            "popgate.toml:1: max_age: 101y is too long: at most 100y",
+        ),
+        (
+            "login_delay = \"1w1s\"",
+            "popgate.toml:1: login_delay: 1w1s is too long: at most 7d",
+        ),
         ("upstream = ", "popgate.toml:1: "),
         ("[limits", "popgate.toml:1: "),
         (
@@ -152,10 +200,8 @@ fn each_address_of_a_list_has_its_line() {
 
 #[test]
 fn paths_are_relative_to_the_file() {
-    let text = Text {
-        path: "/etc/popgate/popgate.toml".into(),
-        text: "cert = \"cert.pem\"\nkey = \"/key.pem\"".to_owned(),
-    };
+    let text = "cert = \"cert.pem\"\nkey = \"/key.pem\"".to_owned();
+    let text = Text::new("/etc/popgate/popgate.toml".into(), text);
     let over = Given {
         value: "ca.pem".into(),
         origin: Origin::Flag("--ca-file"),
