@@ -99,6 +99,10 @@ label! {
         /// Another session holds the maildrop, or the upstream says that the
         /// user has too many.
         InUse = "in_use",
+        /// The last login was too recent.
+        TooEarly = "too_early",
+        /// The user name names a folder that is not there, or cannot be.
+        NoFolder = "no_folder",
         /// The upstream could not be asked, or could not answer.
         Failed = "failed",
     }

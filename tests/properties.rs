@@ -7,7 +7,10 @@ use popgate::pop3::{
     DotStuffer, Expects, Framed, Front, Input, LineBuffer, NulPolicy, Refusal, ResponseCode,
     Session, Step, Terms, TopLimiter, octets_of,
 };
-use popgate::sasl::{Credentials, Mechanism, Progress, ServerExchange, initial_response};
+use popgate::sasl::{
+    Credentials, Mechanism, Progress, ServerExchange, check_user, initial_response,
+};
+use popgate::server::policies::Policies;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -158,6 +161,8 @@ fn front(cleartext_login: bool) -> Front {
         stls_available: true,
         cleartext_login,
         mechanisms: Mechanism::ALL.to_vec(),
+        login_delay: None,
+        expire: None,
         bad_command_limit: u32::MAX,
     }
 }
@@ -413,6 +418,66 @@ proptest! {
             let progress = ServerExchange::start(mechanism, Some(&sent)).unwrap();
             let Progress::Credentials(understood) = progress else { panic!("{progress:?}") };
             prop_assert_eq!(&understood, &credentials);
+        }
+    }
+}
+
+/// User names that are often nearly right, with folders and windows.
+fn user_name() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        prop::sample::select(vec![
+            "recent:",
+            "Recent:",
+            "+",
+            "@",
+            "alice",
+            "example.org",
+            "Junk",
+            "/",
+            "..",
+            ".",
+            "*",
+            "%",
+            "\u{85}",
+            "Möbel",
+            " ",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,5}",
+    ];
+    prop::collection::vec(part, 1..8).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    /// Whatever a user name says: what goes upstream is a user name that is
+    /// part of it, and a folder that no protocol takes for anything else.
+    #[test]
+    fn a_user_name_is_taken_apart_or_refused(name in user_name(), separator in "(\\+|--|)") {
+        let policies = Policies {
+            separator: Some(separator).filter(|it| !it.is_empty()),
+            ..Policies::default()
+        };
+        let Ok(credentials) = Credentials::password(&name, "tanstaaf") else {
+            return Ok(());
+        };
+        let Ok(admission) = policies.admit(credentials) else {
+            prop_assert!(policies.separator.is_some_and(|it| name.contains(&it)));
+            return Ok(());
+        };
+        let user = admission.credentials.user();
+        prop_assert!(!user.is_empty() && check_user(user).is_ok());
+        prop_assert!(user.chars().all(|c| name.contains(c)));
+        let [folder] = &admission.rules.policy.folders[..] else {
+            panic!("one folder");
+        };
+        let folder = folder.as_str();
+        prop_assert!(folder == "INBOX" || name.contains(folder));
+        prop_assert!(!folder.chars().any(|c| c.is_control() || "*%".contains(c)));
+        prop_assert!(!folder.contains("..") && !folder.split('/').any(str::is_empty));
+        if policies.separator.is_none() {
+            let window = admission.rules.policy.window.max_age;
+            prop_assert_eq!(folder, "INBOX");
+            prop_assert!(user == name || window == Some(policies.recent));
         }
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use popgate::maildrop::{Maildrop, MaildropBuilder, Outcome, Portion, UniqueId};
 use popgate::pop3::{
-    Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms,
+    Announced, Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms,
 };
 use popgate::sasl::{Credentials, Mechanism};
 
@@ -74,7 +74,7 @@ fn run(text: &str) -> Result<(), String> {
         }
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let taken = match (kind, &mut conversation) {
-            ("front:" | "maildrop:" | "login:", None) => header.take(kind, rest),
+            ("front:" | "terms:" | "maildrop:" | "login:", None) => header.take(kind, rest),
             (kind, conversation) => {
                 let conversation =
                     conversation.get_or_insert_with(|| Conversation::new(header.clone()));
@@ -107,6 +107,8 @@ impl Default for Header {
             cleartext_login: false,
             mechanisms: Mechanism::ALL.to_vec(),
             bad_command_limit: 20,
+            login_delay: None,
+            expire: None,
         };
         Self {
             front,
@@ -123,6 +125,9 @@ impl Header {
             "front:" => rest
                 .split(", ")
                 .try_for_each(|setting| self.front_setting(setting)),
+            "terms:" => rest
+                .split(", ")
+                .try_for_each(|setting| self.terms_setting(setting)),
             "maildrop:" => {
                 let (octets, unique_id) = rest.split_once(' ').ok_or("octets and unique id")?;
                 let octets = octets.parse().map_err(|_| "octets")?;
@@ -143,7 +148,8 @@ impl Header {
             ("tls", "") => front.tls_active = true,
             ("no-stls", "") => front.stls_available = false,
             ("cleartext", "") => front.cleartext_login = true,
-            ("deletion-refused", "") => self.terms.deletion_refused = true,
+            ("login-delay", said) => front.login_delay = Some(announced(said)?),
+            ("expire", said) => front.expire = Some(announced(said)?),
             ("limit", limit) => front.bad_command_limit = limit.parse().map_err(|_| "limit")?,
             ("mechanisms", "none") => front.mechanisms.clear(),
             ("mechanisms", names) => {
@@ -157,6 +163,19 @@ impl Header {
         Ok(())
     }
 
+    fn terms_setting(&mut self, setting: &str) -> Result<(), String> {
+        let terms = &mut self.terms;
+        let number = |text: &str| text.parse().map_err(|_| format!("a number: {text}"));
+        match setting.split_once(' ').unwrap_or((setting, "")) {
+            ("deletion-refused", "") => terms.deletion_refused = true,
+            ("updates-always", "") => terms.updates_always = true,
+            ("login-delay", seconds) => terms.login_delay = Some(number(seconds)?),
+            ("expire", days) => terms.expire = Some(number(days)?),
+            _ => return Err(format!("unknown setting {setting}")),
+        }
+        Ok(())
+    }
+
     fn maildrop(&self) -> Maildrop {
         let mut builder = MaildropBuilder::default();
         for (octets, unique_id) in &self.messages {
@@ -164,6 +183,16 @@ impl Header {
         }
         builder.build().unwrap()
     }
+}
+
+/// `300`, or `300 user` where some users have another value.
+fn announced(said: &str) -> Result<Announced, String> {
+    let (value, differs) = match said.strip_suffix(" user") {
+        Some(value) => (value, true),
+        None => (said, false),
+    };
+    let value = value.parse().map_err(|_| format!("a number: {said}"))?;
+    Ok(Announced { value, differs })
 }
 
 /// A driver without I/O.
@@ -357,12 +386,15 @@ impl Conversation {
             }
             Step::Nothing => {}
             Step::Update(update) => {
-                let numbers: Vec<_> = update
-                    .delete()
-                    .iter()
-                    .map(|index| (index + 1).to_string())
-                    .collect();
-                self.ask(format!("update {}", numbers.join(" ")));
+                let numbers = |indices: &[usize]| {
+                    let numbers = indices.iter().map(|index| format!(" {}", index + 1));
+                    numbers.collect::<String>()
+                };
+                let mut question = format!("update{}", numbers(update.delete()));
+                if !update.retrieved().is_empty() {
+                    question += &format!(", retrieved{}", numbers(update.retrieved()));
+                }
+                self.ask(question);
             }
             Step::Close(response) => {
                 self.send(&response, b"");

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use popgate::maildrop::{Maildrop, MaildropBuilder, Outcome, UniqueId};
-use popgate::pop3::{Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms};
+use popgate::pop3::{Announced, Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms};
 use popgate::sasl::Mechanism;
 
 fn maildrop() -> Maildrop {
@@ -48,13 +48,21 @@ fuzz_target!(|input: &[u8]| {
     let terms = Terms {
         deletion_refused: setup & 8 != 0,
         updates_always: setup & 32 != 0,
+        login_delay: (setup & 64 != 0).then_some(300),
+        expire: (setup & 128 != 0).then_some(30),
     };
+    let announced = (setup & 192 != 0).then_some(Announced {
+        value: 7,
+        differs: setup & 1 != 0,
+    });
     let mut session = Session::new(Front {
         tls_active: setup & 1 != 0,
         stls_available: setup & 2 != 0,
         cleartext_login: setup & 4 != 0,
         mechanisms: Mechanism::ALL.to_vec(),
         bad_command_limit: u32::from(setup),
+        login_delay: announced,
+        expire: announced,
     });
     let mut buffer = LineBuffer::new();
     let mut out = Vec::new();

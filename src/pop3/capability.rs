@@ -1,13 +1,14 @@
 //! What CAPA announces (RFC 2449 §5, §6): what is listed works, what does not
 //! apply is not listed.
 
-use super::session::Front;
+use super::session::{Front, Terms};
 
 /// The states in which CAPA can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Authorization,
-    Transaction,
+    /// What the login may do is known.
+    Transaction(Terms),
 }
 
 /// The capabilities, one a line, each with CRLF.
@@ -35,6 +36,10 @@ pub(super) fn capabilities(front: &Front, state: State) -> Vec<u8> {
     if state == State::Authorization && front.stls_offered() {
         lines.push("STLS");
     }
+    let delay = login_delay(front, state);
+    lines.extend(delay.as_deref());
+    let retention = expire(front, state);
+    lines.extend(retention.as_deref());
     // RFC 6856 §2.2: USER says that user names and passwords may be UTF-8.
     lines.push(if front.password_login() {
         "UTF8 USER"
@@ -45,10 +50,46 @@ pub(super) fn capabilities(front: &Front, state: State) -> Vec<u8> {
     lines.join("\r\n").into_bytes()
 }
 
+/// RFC 2449 §6.5: before login the largest value of any user, and `USER` where
+/// a more accurate one is to be had after it. Who has none then is told so:
+/// what was announced must be in both states.
+fn login_delay(front: &Front, state: State) -> Option<String> {
+    let announced = front.login_delay?;
+    Some(match state {
+        State::Authorization if announced.differs => {
+            format!("LOGIN-DELAY {} USER", announced.value)
+        }
+        State::Authorization => format!("LOGIN-DELAY {}", announced.value),
+        State::Transaction(terms) => format!("LOGIN-DELAY {}", terms.login_delay.unwrap_or(0)),
+    })
+}
+
+/// RFC 2449 §6.7: the same with the smallest value. NEVER is said only where
+/// others' messages expire: popgate cannot vouch for the upstream.
+fn expire(front: &Front, state: State) -> Option<String> {
+    let announced = front.expire?;
+    Some(match state {
+        State::Authorization if announced.differs => format!("EXPIRE {} USER", announced.value),
+        State::Authorization => format!("EXPIRE {}", announced.value),
+        State::Transaction(terms) => match terms.expire {
+            Some(days) => format!("EXPIRE {days}"),
+            None => "EXPIRE NEVER".to_owned(),
+        },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pop3::session::Announced;
     use crate::sasl::Mechanism;
+
+    const TRANSACTION: State = State::Transaction(Terms {
+        deletion_refused: false,
+        updates_always: false,
+        login_delay: None,
+        expire: None,
+    });
 
     fn listed(front: &Front, state: State) -> Vec<String> {
         let text = String::from_utf8(capabilities(front, state)).unwrap();
@@ -63,6 +104,8 @@ mod tests {
             cleartext_login: false,
             mechanisms: Mechanism::ALL.to_vec(),
             bad_command_limit: 20,
+            login_delay: None,
+            expire: None,
         }
     }
 
@@ -101,7 +144,7 @@ mod tests {
             ..front()
         };
         assert_eq!(listed(&front, State::Authorization), expected);
-        assert_eq!(listed(&front, State::Transaction), expected);
+        assert_eq!(listed(&front, TRANSACTION), expected);
     }
 
     #[test]
@@ -112,7 +155,7 @@ mod tests {
         };
         let stls = String::from("STLS");
         assert!(listed(&front, State::Authorization).contains(&stls));
-        assert!(!listed(&front, State::Transaction).contains(&stls));
+        assert!(!listed(&front, TRANSACTION).contains(&stls));
     }
 
     #[test]
@@ -127,6 +170,43 @@ mod tests {
         assert!(lines.contains(&"SASL XOAUTH2".into()));
         assert!(!lines.contains(&"USER".into()));
         assert!(lines.contains(&"UTF8".into()));
+    }
+
+    #[test]
+    fn delays_and_retention() {
+        let said = |front: &Front, state| {
+            let lines = listed(front, state).into_iter();
+            let told = |line: &String| line.starts_with("LOGIN") || line.starts_with("EXPIRE");
+            lines.filter(told).collect::<Vec<_>>().join(", ")
+        };
+        let own = |login_delay, expire| {
+            State::Transaction(Terms {
+                login_delay,
+                expire,
+                ..Terms::default()
+            })
+        };
+        let announced = |value, differs| Some(Announced { value, differs });
+        assert_eq!(said(&front(), State::Authorization), "");
+        assert_eq!(said(&front(), TRANSACTION), "");
+        let same = Front {
+            login_delay: announced(300, false),
+            expire: announced(30, false),
+            ..front()
+        };
+        let both = "LOGIN-DELAY 300, EXPIRE 30";
+        assert_eq!(said(&same, State::Authorization), both);
+        assert_eq!(said(&same, own(Some(300), Some(30))), both);
+        let differ = Front {
+            login_delay: announced(300, true),
+            expire: announced(0, true),
+            ..front()
+        };
+        let both = "LOGIN-DELAY 300 USER, EXPIRE 0 USER";
+        assert_eq!(said(&differ, State::Authorization), both);
+        let both = "LOGIN-DELAY 60, EXPIRE 7";
+        assert_eq!(said(&differ, own(Some(60), Some(7))), both);
+        assert_eq!(said(&differ, TRANSACTION), "LOGIN-DELAY 0, EXPIRE NEVER");
     }
 
     #[test]

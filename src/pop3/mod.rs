@@ -22,7 +22,7 @@ pub use dot_stuffing::{DotStuffer, NulPolicy, octets_of};
 pub use line::{Expects, Framed, LineBuffer};
 pub use lines::Lines;
 pub use response::{Refusal, Response, ResponseCode};
-pub use session::{Front, Input, Session, Step, Terms};
+pub use session::{Announced, Front, Input, Session, Step, Terms};
 pub use top::TopLimiter;
 pub use transaction::Transaction;
 pub use update::UpdateState;

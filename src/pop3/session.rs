@@ -28,6 +28,21 @@ pub struct Front {
     pub mechanisms: Vec<Mechanism>,
     /// The bad command with this number ends the session.
     pub bad_command_limit: u32,
+    /// The longest LOGIN-DELAY of anybody, in seconds (RFC 2449 §6.5); `None`
+    /// where nobody has one.
+    pub login_delay: Option<Announced>,
+    /// The shortest retention of anybody's messages, in days (RFC 2449 §6.7);
+    /// `None` where everybody's stay for ever.
+    pub expire: Option<Announced>,
+}
+
+/// A value that CAPA announces before it is known who logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The one that holds for everybody.
+    pub value: u64,
+    /// Some users have another, which is told after login.
+    pub differs: bool,
 }
 
 impl Front {
@@ -58,6 +73,11 @@ pub struct Terms {
     pub deletion_refused: bool,
     /// QUIT leads to an update even where nothing is marked for deletion.
     pub updates_always: bool,
+    /// The least time from this login to the next, in seconds (RFC 2449 §6.5).
+    pub login_delay: Option<u64>,
+    /// Messages may be gone after so many days (RFC 2449 §6.7); `None`: they
+    /// stay for ever.
+    pub expire: Option<u64>,
 }
 
 /// A POP3 session in one of its states.
@@ -271,6 +291,8 @@ mod tests {
             cleartext_login: true,
             mechanisms: Mechanism::ALL.to_vec(),
             bad_command_limit: 20,
+            login_delay: None,
+            expire: None,
         }
     }
 

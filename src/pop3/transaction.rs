@@ -17,8 +17,9 @@ pub struct Transaction {
     user: String,
     maildrop: Maildrop,
     terms: Terms,
-    /// The messages that were sent whole.
-    retrieved: Vec<MessageIndex>,
+    /// The messages that were sent whole, by index; empty while none was, or
+    /// where that does not matter.
+    retrieved: Vec<bool>,
     /// By index; empty while nothing was ever marked.
     marks: Vec<bool>,
     /// Messages without a mark.
@@ -78,7 +79,7 @@ impl Transaction {
                 if let (Portion::Whole, Some(octets)) = (portion, octets) {
                     self.learn_octets(index, octets);
                     if self.terms.updates_always {
-                        self.retrieved.push(index);
+                        set(&mut self.retrieved, index, self.maildrop.len());
                     }
                 }
                 Step::Nothing
@@ -109,7 +110,7 @@ impl Transaction {
                 Ok(Response::ok(self.summary()))
             }
             Command::Capa => {
-                let lines = Lines::made(capabilities(&self.front, State::Transaction));
+                let lines = Lines::made(capabilities(&self.front, State::Transaction(self.terms)));
                 return Step::Lines(Response::ok("capabilities"), lines);
             }
             Command::Lang(range) => return session::language(range),
@@ -152,8 +153,7 @@ impl Transaction {
             return Err(Refusal::new(Some(ResponseCode::SysPerm), text));
         }
         let Message { index, octets, .. } = self.message(number)?;
-        self.marks.resize(self.maildrop.len(), false);
-        self.marks[index] = true;
+        set(&mut self.marks, index, self.maildrop.len());
         self.count -= 1;
         self.octets -= u128::from(octets);
         Ok(Response::ok(format!("message {} deleted", index + 1)))
@@ -234,12 +234,7 @@ impl Transaction {
     /// Enters UPDATE state (RFC 1939 §6). Without marks there is nothing to do
     /// upstream.
     fn quit(self) -> (Session, Step) {
-        let marked = self
-            .marks
-            .iter()
-            .enumerate()
-            .filter_map(|(index, &mark)| mark.then_some(index));
-        let update = Update::with_retrieved(marked.collect(), self.retrieved);
+        let update = Update::with_retrieved(indices(&self.marks), indices(&self.retrieved));
         let idle = update.delete().is_empty() && !self.terms.updates_always;
         let due = (!idle).then(|| update.delete().len());
         let state = UpdateState::new(self.user, self.maildrop, due);
@@ -250,4 +245,20 @@ impl Transaction {
         };
         (Session::Update(state), step)
     }
+}
+
+/// Sets the flag of one of `count` messages.
+fn set(flags: &mut Vec<bool>, index: MessageIndex, count: usize) {
+    flags.resize(count, false);
+    if let Some(flag) = flags.get_mut(index) {
+        *flag = true;
+    }
+}
+
+/// The messages whose flag is set.
+fn indices(flags: &[bool]) -> Vec<MessageIndex> {
+    let flags = flags.iter().enumerate();
+    flags
+        .filter_map(|(index, &flag)| flag.then_some(index))
+        .collect()
 }

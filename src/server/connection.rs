@@ -16,13 +16,14 @@ use super::config::Config;
 use super::delivery::{self, Failure};
 use super::guard::Guard;
 use super::lock::{Lock, Locks};
+use super::login_delay::LoginDelays;
 use super::opening::{Opened, Opening, UpstreamConnection, note};
 use super::record::{Record, shown};
 use super::refusal;
 use super::tls::Certificates;
 use crate::maildrop::{MessageIndex, Outcome, Portion, Update};
 use crate::metrics::{Metrics, SessionEnd};
-use crate::pop3::{Framed, Front, Input, Refusal, Response, Session, Step};
+use crate::pop3::{Announced, Framed, Front, Input, Refusal, Response, Session, Step};
 use crate::sasl::{Credentials, Mechanism};
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -33,6 +34,10 @@ pub(super) struct Context {
     pub metrics: Arc<Metrics>,
     pub locks: Arc<Locks>,
     pub guard: Guard,
+    pub delays: LoginDelays,
+    /// What CAPA says of LOGIN-DELAY and EXPIRE before login.
+    pub login_delay: Option<Announced>,
+    pub expire: Option<Announced>,
     /// KiB of messages that may be held in memory.
     pub budget: Arc<Semaphore>,
     /// Cancelled when popgate is to stop.
@@ -59,6 +64,8 @@ pub(super) async fn serve(
             .filter(|mechanism| context.upstream.accepts(*mechanism))
             .collect(),
         bad_command_limit: context.config.limits.bad_commands,
+        login_delay: context.login_delay,
+        expire: context.expire,
     };
     let driver = Driver {
         login_deadline: Instant::now() + context.config.timeouts.login,
@@ -292,9 +299,12 @@ impl Driver {
                     lock,
                     maildrop,
                     terms,
+                    folders,
+                    shared,
                 } = opened;
                 self.upstream = Some(upstream);
                 self.lock = Some(lock);
+                self.record.opened(&folders, shared);
                 return Next::Input(Input::Opened(maildrop, terms));
             }
             Some(Err(refused)) => refused,
@@ -398,6 +408,7 @@ impl Driver {
                 target: "popgate::audit",
                 user = shown(user),
                 maildrop = self.record.maildrop(),
+                folders = self.record.folders(),
                 client = %self.peer.ip(),
                 upstream = self.context.upstream.name(),
                 unique_id = message.unique_id,

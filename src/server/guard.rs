@@ -11,6 +11,7 @@ use ring::rand::SystemRandom;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::maildrop::FolderName;
 use crate::sasl::Credentials;
 
 /// Delays of the answer to the first, second … failure from an address.
@@ -34,6 +35,14 @@ const MOST: usize = 20_000;
 /// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Digest([u8; 32]);
+
+#[cfg(test)]
+impl Digest {
+    /// A digest for tests.
+    pub fn of(octets: [u8; 32]) -> Self {
+        Self(octets)
+    }
+}
 
 /// Failed logins, by address, by credentials and by account.
 #[derive(Debug)]
@@ -141,6 +150,19 @@ impl Guard {
             ]),
             Credentials::Bearer { user, token } => self.sign(&["bearer", user, token.reveal()]),
         }
+    }
+
+    /// The digest of a maildrop: a user, and the folders as they were asked
+    /// for, in any case of letters.
+    pub fn maildrop(&self, user: &str, folders: &[FolderName]) -> Digest {
+        let user = user.to_lowercase();
+        let folders: Vec<String> = folders
+            .iter()
+            .map(|it| it.as_str().to_lowercase())
+            .collect();
+        let mut fields = vec!["maildrop", user.as_str()];
+        fields.extend(folders.iter().map(String::as_str));
+        self.sign(&fields)
     }
 
     fn sign(&self, fields: &[&str]) -> Digest {
@@ -343,6 +365,20 @@ mod tests {
         let one = guard.digest(&password("ab", "c"));
         assert_ne!(one, guard.digest(&password("a", "bc")));
         assert_eq!(one, guard.digest(&password("ab", "c")));
+    }
+
+    #[test]
+    fn maildrops_are_told_apart_by_user_and_folders() {
+        let guard = Guard::new(3).unwrap();
+        let maildrop = |user: &str, folders: &[&str]| {
+            let folders: Vec<_> = folders.iter().map(|it| it.parse().unwrap()).collect();
+            guard.maildrop(user, &folders)
+        };
+        let inbox = maildrop("alice", &["INBOX"]);
+        assert_eq!(inbox, maildrop("Alice", &["Inbox"]));
+        assert_ne!(inbox, maildrop("bob", &["INBOX"]));
+        assert_ne!(inbox, maildrop("alice", &["Junk"]));
+        assert_ne!(inbox, maildrop("alice", &["INBOX", "Junk"]));
     }
 
     #[test]

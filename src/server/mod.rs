@@ -21,6 +21,7 @@ mod delivery;
 mod guard;
 mod listener;
 mod lock;
+mod login_delay;
 mod opening;
 pub mod policies;
 mod record;
@@ -31,6 +32,7 @@ use config::{Config, Security};
 use connection::Context;
 use guard::Guard;
 use listener::{Admission, Listener};
+use login_delay::LoginDelays;
 
 /// Descriptors for everything but connections.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -126,11 +128,14 @@ impl Gateway {
         let admission = Admission::new(connections, limits.connections_per_address);
         let halt = CancellationToken::new();
         let context = Arc::new(Context {
+            login_delay: self.config.policies.login_delay(),
+            expire: self.config.policies.expire(),
             config: self.config,
             upstream: self.upstream,
             metrics: self.metrics,
             locks: Arc::default(),
             guard: self.guard,
+            delays: LoginDelays::default(),
             budget: Arc::new(Semaphore::new(limits.buffered_octets / 1024)),
             shutdown: shutdown.clone(),
             halt: halt.clone(),

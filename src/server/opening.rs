@@ -1,6 +1,7 @@
 //! A login under way: the credentials are judged upstream, the maildrop is
 //! locked and listed.
 
+use std::fmt::Arguments;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use tracing::{error, info, warn};
 
 use super::connection::Context;
 use super::lock::Lock;
-use super::policies::{Admission, Rules};
+use super::policies::Admission;
 use super::record::shown;
 use super::refusal;
-use crate::maildrop::{DeletePolicy, Maildrop, SeenPolicy};
+use crate::maildrop::{Maildrop, Policy};
 use crate::metrics::{Counted, LoginResult};
 use crate::pop3::{Refusal, Terms};
 use crate::sasl::Credentials;
@@ -31,6 +32,10 @@ pub(super) struct Opened {
     pub lock: Lock,
     pub maildrop: Maildrop,
     pub terms: Terms,
+    /// By the names they have upstream.
+    pub folders: Vec<String>,
+    /// Whose they are, where another user shares them.
+    pub shared: Option<String>,
 }
 
 /// An upstream session, counted while it is there.
@@ -51,37 +56,52 @@ enum Denied {
     Locked,
 }
 
+impl From<UpstreamError> for Denied {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
 impl Opening {
     /// Opens the maildrop, or says why not.
     pub async fn open(self, credentials: Credentials) -> Result<Opened, Refused> {
         let context = &self.context;
         let guard = &context.guard;
         let user = credentials.user().to_owned();
-        let digest = guard.digest(&credentials);
-        let admitted = context.config.policies.admit(credentials);
-        let Admission { credentials, rules } = match admitted {
+        let typed = guard.digest(&credentials);
+        let admission = match context.config.policies.admit(credentials) {
             Ok(admission) => admission,
+            // Whoever the user is: this says nothing about him.
             Err(error) => {
-                info!(user = shown(&user), client = %self.client, %error, "login refused");
+                self.log(&user, format_args!("{error}"));
+                self.count(LoginResult::NoFolder);
                 return Err(Refused {
                     refusal: refusal::folder(error),
-                    delay: Duration::ZERO,
+                    delay: guard.delay(self.client, typed),
                 });
             }
         };
+        let Admission {
+            credentials,
+            rules,
+            terms,
+            source: _,
+        } = admission;
+        // The same password for another folder is no other guess.
+        let digest = guard.digest(&credentials);
+        let mailbox = credentials.mailbox().to_owned();
+        let maildrop = guard.maildrop(&mailbox, &rules.policy.folders);
+        if let Some(wait) = context.delays.early_again(maildrop, digest) {
+            return Err(self.early(&user, wait));
+        }
         let Some(attempt) = guard.attempt(digest).await else {
-            info!(
-                user = shown(&user),
-                client = %self.client,
-                "login refused as by the upstream before"
-            );
+            self.log(&user, format_args!("as by the upstream before"));
             self.count(LoginResult::Suppressed);
             return Err(Refused {
                 refusal: refusal::refusal(&UpstreamError::Authentication),
                 delay: guard.delay(self.client, digest),
             });
         };
-        let mailbox = credentials.mailbox().to_owned();
         let session = match context
             .upstream
             .login(credentials, self.client, Arc::clone(&rules.policy))
@@ -106,16 +126,29 @@ impl Opening {
                 return Err(self.failed(&user, &error));
             }
         };
-        match self.lock_and_list(session, &mailbox, &rules).await {
-            Ok(opened) => {
+        if let Some(wait) = context.delays.early(maildrop) {
+            dismiss(session);
+            return Err(self.early(&user, wait));
+        }
+        match self.lock_and_list(session, &mailbox, &rules.policy).await {
+            Ok((upstream, lock, folders, listed)) => {
                 self.count(LoginResult::Success);
-                Ok(opened)
+                if let Some(delay) = rules.login_delay {
+                    context.delays.logged_in(maildrop, digest, delay);
+                }
+                Ok(Opened {
+                    upstream,
+                    lock,
+                    maildrop: listed,
+                    terms,
+                    folders,
+                    shared: rules.policy.shared.clone(),
+                })
             }
             Err(Denied::Locked) => {
-                info!(
-                    user = shown(&user),
-                    client = %self.client,
-                    "login refused: the maildrop is locked by another session"
+                self.log(
+                    &user,
+                    format_args!("the maildrop is locked by another session"),
                 );
                 self.count(LoginResult::InUse);
                 Err(Refused {
@@ -133,37 +166,49 @@ impl Opening {
     }
 
     /// The credentials were judged first: only who knows the password learns
-    /// that the maildrop is locked.
+    /// that the maildrop is locked, or what folders there are.
     async fn lock_and_list(
         &self,
         mut upstream: UpstreamConnection,
         mailbox: &str,
-        rules: &Rules,
-    ) -> Result<Opened, Denied> {
+        policy: &Policy,
+    ) -> Result<(UpstreamConnection, Lock, Vec<String>, Maildrop), Denied> {
+        let folders = upstream.session.folders().await?;
+        if has_repetition(&folders) {
+            let reason = "two of the folders are one and the same upstream";
+            return Err(UpstreamError::Misconfigured(reason.into()).into());
+        }
         let locks = &self.context.locks;
+        let mailbox = policy.shared.as_deref().unwrap_or(mailbox);
         let lock = if self.context.config.session_takeover {
-            locks.take_over(mailbox).await
+            locks.take_over(mailbox, &folders).await
         } else {
-            locks.acquire(mailbox).await
+            locks.acquire(mailbox, &folders).await
         };
         let Some(lock) = lock else {
-            // The answer does not wait for the farewell.
-            tokio::spawn(async move { upstream.session.close().await });
+            dismiss(upstream);
             return Err(Denied::Locked);
         };
         let listed = tokio::select! {
-            listed = upstream.session.snapshot() => listed,
+            listed = upstream.session.snapshot() => listed?,
             () = lock.evicted().cancelled() => return Err(Denied::Locked),
         };
-        match listed {
-            Ok(maildrop) => Ok(Opened {
-                upstream,
-                lock,
-                maildrop,
-                terms: terms(rules),
-            }),
-            Err(error) => Err(Denied::Upstream(error)),
+        Ok((upstream, lock, folders, listed))
+    }
+
+    /// The last login to the maildrop was too recent.
+    fn early(&self, user: &str, wait: Duration) -> Refused {
+        self.log(user, format_args!("the last one was too recent"));
+        self.count(LoginResult::TooEarly);
+        Refused {
+            refusal: refusal::early(wait),
+            delay: Duration::ZERO,
         }
+    }
+
+    /// Why popgate itself does not let somebody in.
+    fn log(&self, user: &str, reason: Arguments<'_>) {
+        info!(user = shown(user), client = %self.client, "login refused: {reason}");
     }
 
     /// The answer to a failure upstream.
@@ -172,6 +217,7 @@ impl Opening {
         self.count(match error {
             UpstreamError::Authentication => LoginResult::Refused,
             UpstreamError::InUse(_) => LoginResult::InUse,
+            UpstreamError::NoFolder(_) => LoginResult::NoFolder,
             UpstreamError::Temporary { .. }
             | UpstreamError::Misconfigured(_)
             | UpstreamError::Gone
@@ -188,13 +234,17 @@ impl Opening {
     }
 }
 
-/// What the rules mean to the session in front.
-fn terms(rules: &Rules) -> Terms {
-    let policy = &rules.policy;
-    Terms {
-        deletion_refused: policy.delete == DeletePolicy::Refuse,
-        updates_always: policy.seen == SeenPolicy::OnQuit || policy.expire_after.is_some(),
-    }
+/// Ends an upstream session that is not needed. The answer does not wait for
+/// its farewell.
+fn dismiss(mut upstream: UpstreamConnection) {
+    tokio::spawn(async move { upstream.session.close().await });
+}
+
+/// A message that is in the maildrop twice would be removed with its copy.
+fn has_repetition(folders: &[String]) -> bool {
+    let before = |index: usize| folders.iter().take(index);
+    let mut all = folders.iter().enumerate();
+    all.any(|(index, name)| before(index).any(|other| other == name))
 }
 
 /// Logs and counts what went wrong upstream.
@@ -216,6 +266,10 @@ pub(super) fn note(
         }
         UpstreamError::Authentication | UpstreamError::Gone => {
             info!(user, %client, upstream, kind, "{what} failed");
+        }
+        // Any user can bring it about.
+        UpstreamError::NoFolder(_) => {
+            info!(user, %client, upstream, kind, reason = %error, "{what} failed");
         }
         UpstreamError::Temporary { .. } | UpstreamError::InUse(_) | UpstreamError::Protocol(_) => {
             warn!(user, %client, upstream, kind, reason = %error, "{what} failed");

@@ -2,11 +2,16 @@
 //! its account; and the folder and the window that its user name asks for.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::maildrop::{FolderName, FolderNameError, Policy};
+use crate::maildrop::{DeletePolicy, FolderName, FolderNameError, Policy, SeenPolicy};
+use crate::pop3::{Announced, Terms};
 use crate::sasl::Credentials;
+
+/// A day of EXPIRE (RFC 2449 §6.7), in seconds.
+const DAY: u64 = 24 * 60 * 60;
 
 /// What applies to a login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +20,29 @@ pub struct Rules {
     pub policy: Arc<Policy>,
     /// The least time between two logins (RFC 2449 §6.5, LOGIN-DELAY).
     pub login_delay: Option<Duration>,
+}
+
+impl Rules {
+    /// After how many whole days a message may be gone for this client: moved
+    /// away, or outside the window.
+    fn expire(&self) -> Option<u64> {
+        let ends = [self.policy.expire_after, self.policy.window.max_age];
+        ends.into_iter()
+            .flatten()
+            .map(|age| age.as_secs() / DAY)
+            .min()
+    }
+
+    /// What they mean to the session in front.
+    fn terms(&self) -> Terms {
+        let policy = &self.policy;
+        Terms {
+            deletion_refused: policy.delete == DeletePolicy::Refuse,
+            updates_always: policy.seen == SeenPolicy::OnQuit || policy.expire_after.is_some(),
+            login_delay: self.login_delay.map(|delay| delay.as_secs()),
+            expire: self.expire(),
+        }
+    }
 }
 
 /// The rules of all logins.
@@ -47,34 +75,93 @@ impl Default for Policies {
 
 /// A login with what its user name said taken apart.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub struct Admission {
     /// As they go upstream: without folder and window.
     pub credentials: Credentials,
+    /// With the folder and the window that the user name asks for.
     pub rules: Rules,
+    /// What they mean to the session in front.
+    pub terms: Terms,
+    /// Whose rules they are.
+    pub source: Source,
+}
+
+/// Whose rules apply to a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody's in particular.
+    Gateway,
+    /// Those of this domain.
+    Domain(String),
+    /// Those of this account.
+    Account(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("gateway"),
+            Self::Domain(name) => write!(f, "domain {name}"),
+            Self::Account(name) => write!(f, "account {name}"),
+        }
+    }
 }
 
 /// What `recent:` begins with, as at Gmail.
 const RECENT: &str = "recent:";
 
 impl Policies {
-    /// Rules that apply to nobody else than this user.
+    /// The rules that apply to a user.
     pub fn of(&self, user: &str) -> &Rules {
+        self.sourced(user).0
+    }
+
+    fn sourced(&self, user: &str) -> (&Rules, Source) {
         let user = user.to_lowercase();
+        if let Some(rules) = self.accounts.get(&user) {
+            return (rules, Source::Account(user));
+        }
         let domain = user.rsplit_once('@').map(|(_, domain)| domain);
-        let of_domain = || domain.and_then(|domain| self.domains.get(domain));
-        let own = self.accounts.get(&user);
-        own.or_else(of_domain).unwrap_or(&self.gateway)
+        match domain.and_then(|domain| self.domains.get_key_value(domain)) {
+            Some((domain, rules)) => (rules, Source::Domain(domain.clone())),
+            None => (&self.gateway, Source::Gateway),
+        }
     }
 
     /// Each set of rules that somebody may come under.
-    pub fn all(&self) -> impl Iterator<Item = &Rules> {
+    fn all(&self) -> impl Iterator<Item = &Rules> + Clone {
         let others = self.domains.values().chain(self.accounts.values());
         std::iter::once(&self.gateway).chain(others)
     }
 
+    /// The LOGIN-DELAY in seconds before it is known who logs in: the longest
+    /// (RFC 2449 §6.5).
+    pub fn login_delay(&self) -> Option<Announced> {
+        let delays = self.all().map(|rules| rules.login_delay);
+        let value = delays.clone().max().flatten()?.as_secs();
+        Some(Announced {
+            value,
+            differs: delays
+                .map(|it| it.map(|it| it.as_secs()))
+                .any(|it| it != Some(value)),
+        })
+    }
+
+    /// The EXPIRE in days before it is known who logs in: the shortest
+    /// (RFC 2449 §6.7). A window that a client asks for by `recent:` is its own
+    /// affair.
+    pub fn expire(&self) -> Option<Announced> {
+        let ends = self.all().map(Rules::expire);
+        let value = ends.clone().flatten().min()?;
+        Some(Announced {
+            value,
+            differs: { ends }.any(|it| it != Some(value)),
+        })
+    }
+
     /// Takes a login's name apart: `[recent:]user[+folder]`, where the domain
     /// may stand before or behind the folder.
-    pub(super) fn admit(&self, credentials: Credentials) -> Result<Admission, FolderNameError> {
+    pub fn admit(&self, credentials: Credentials) -> Result<Admission, FolderNameError> {
         let name = credentials.mailbox();
         let (is_recent, name) = match name.get(..RECENT.len()) {
             Some(start) if start.eq_ignore_ascii_case(RECENT) && name.len() > RECENT.len() => {
@@ -84,7 +171,8 @@ impl Policies {
         };
         let (user, folder) = self.split(name);
         let folder = folder.map(str::parse::<FolderName>).transpose()?;
-        let mut rules = self.of(&user).clone();
+        let (rules, source) = self.sourced(&user);
+        let (mut rules, terms) = (rules.clone(), rules.terms());
         if folder.is_some() || is_recent {
             let policy = Arc::make_mut(&mut rules.policy);
             if let Some(folder) = folder {
@@ -98,6 +186,8 @@ impl Policies {
         Ok(Admission {
             credentials: credentials.for_mailbox(user),
             rules,
+            terms,
+            source,
         })
     }
 
@@ -125,7 +215,7 @@ impl Policies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::maildrop::DeletePolicy;
+    use crate::maildrop::Window;
 
     fn admit(policies: &Policies, name: &str) -> (String, String, Option<u64>) {
         let credentials = Credentials::password(name, "x").unwrap();
@@ -214,6 +304,85 @@ mod tests {
         assert_eq!(delete("carol"), DeletePolicy::TrashIfThere);
         // Configured as a whole: no folder of bob's.
         assert_eq!(admit(&policies, "bob+pop").0, "bob+pop");
+        let source = |name: &str| {
+            let credentials = Credentials::password(name, "x").unwrap();
+            policies.admit(credentials).unwrap().source.to_string()
+        };
+        assert_eq!(
+            source("Alice+Junk@Example.org"),
+            "account alice@example.org"
+        );
+        assert_eq!(source("recent:bob@example.org"), "domain example.org");
+        assert_eq!(source("bob"), "gateway");
+    }
+
+    #[test]
+    fn what_is_announced_before_login() {
+        let days = |days: u64| Some(Duration::from_secs(days * DAY));
+        let rules = |delay: Option<u64>, max_age, expire_after| Rules {
+            policy: Arc::new(Policy {
+                window: Window {
+                    max_age,
+                    max_messages: None,
+                },
+                expire_after,
+                ..Policy::default()
+            }),
+            login_delay: delay.map(Duration::from_secs),
+        };
+        let policies = |gateway: Rules, others: Vec<Rules>| Policies {
+            gateway,
+            accounts: others
+                .into_iter()
+                .enumerate()
+                .map(|(number, rules)| (number.to_string(), rules))
+                .collect(),
+            ..Policies::default()
+        };
+        let announced = |policies: &Policies| {
+            let told = |it: Option<Announced>| it.map(|it| (it.value, it.differs));
+            (told(policies.login_delay()), told(policies.expire()))
+        };
+        assert_eq!(announced(&Policies::default()), (None, None));
+        let own = rules(Some(300), days(90), days(30));
+        let same = policies(own.clone(), vec![own.clone()]);
+        assert_eq!(announced(&same), (Some((300, false)), Some((30, false))));
+        let another = rules(Some(60), days(7), None);
+        let differ = policies(own.clone(), vec![another.clone()]);
+        assert_eq!(announced(&differ), (Some((300, true)), Some((7, true))));
+        let some = policies(Rules::default(), vec![another]);
+        assert_eq!(announced(&some), (Some((60, true)), Some((7, true))));
+        // A day that is not whole does not count.
+        let hours = rules(None, Some(Duration::from_secs(DAY * 3 / 2)), None);
+        assert_eq!(
+            announced(&policies(hours, vec![])),
+            (None, Some((1, false)))
+        );
+    }
+
+    #[test]
+    fn terms_are_those_of_the_rules_and_not_of_recent() {
+        let policies = Policies {
+            gateway: Rules {
+                policy: Arc::new(Policy {
+                    seen: SeenPolicy::OnQuit,
+                    delete: DeletePolicy::Refuse,
+                    ..Policy::default()
+                }),
+                login_delay: Some(Duration::from_secs(60)),
+            },
+            ..Policies::default()
+        };
+        for name in ["alice", "recent:alice+Junk"] {
+            let credentials = Credentials::password(name, "x").unwrap();
+            let expected = Terms {
+                deletion_refused: true,
+                updates_always: true,
+                login_delay: Some(60),
+                expire: None,
+            };
+            assert_eq!(policies.admit(credentials).unwrap().terms, expected);
+        }
     }
 
     #[test]

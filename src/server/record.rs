@@ -20,6 +20,8 @@ pub(super) struct Record {
     pub user: Option<String>,
     /// Whose maildrop that is, where it is not the user's own.
     pub maildrop: Option<String>,
+    /// The folders upstream, where they are not the inbox alone.
+    folders: Option<String>,
     /// Messages sent whole.
     pub retrieved: u64,
     /// Octets of messages sent.
@@ -38,6 +40,7 @@ impl Record {
             ended: false,
             user: None,
             maildrop: None,
+            folders: None,
             retrieved: 0,
             octets: 0,
             deleted: 0,
@@ -49,6 +52,19 @@ impl Record {
         self.maildrop.as_deref().map(shown)
     }
 
+    /// The maildrop is open: its folders, by the names they have upstream, and
+    /// whose they are where another user shares them.
+    pub fn opened(&mut self, folders: &[String], shared: Option<String>) {
+        let is_inbox = |name: &String| name.eq_ignore_ascii_case("INBOX");
+        self.folders = (!folders.iter().all(is_inbox)).then(|| folders.join(", "));
+        self.maildrop = shared.or(self.maildrop.take());
+    }
+
+    /// The folders for a log, where they are not the inbox alone.
+    pub fn folders(&self) -> Option<&str> {
+        self.folders.as_deref().map(shown)
+    }
+
     /// The session has ended: the one line about it.
     pub fn end(&mut self, end: SessionEnd) {
         if std::mem::replace(&mut self.ended, true) {
@@ -58,6 +74,7 @@ impl Record {
         info!(
             user = shown(self.user.as_deref().unwrap_or_default()),
             maildrop = self.maildrop(),
+            folders = self.folders(),
             client = %self.client,
             upstream = self.context.upstream.name(),
             retrieved = self.retrieved,

@@ -4,6 +4,8 @@
 //! a refusal of the credentials themselves may say so. Nothing that came from
 //! upstream stands in these texts.
 
+use std::time::Duration;
+
 use crate::maildrop::FolderNameError;
 use crate::metrics::UpstreamFailure;
 use crate::pop3::{Refusal, ResponseCode};
@@ -28,6 +30,10 @@ pub(super) fn refusal(error: &UpstreamError) -> Refusal {
             Some(ResponseCode::SysPerm),
             "the mail server cannot be used as it is set up, tell its operator",
         ),
+        UpstreamError::NoFolder(_) => (
+            Some(ResponseCode::SysPerm),
+            "there is no such folder, or it may not be read",
+        ),
         UpstreamError::Gone => (None, "the message is no longer there"),
         UpstreamError::Protocol(_) => (
             Some(ResponseCode::SysTemp),
@@ -37,11 +43,21 @@ pub(super) fn refusal(error: &UpstreamError) -> Refusal {
     Refusal::new(code, text)
 }
 
-/// Another session holds the maildrop (RFC 2449 §8.1.1).
+/// Another session holds the maildrop (RFC 2449 §8.1.2).
 pub(super) fn locked() -> Refusal {
     Refusal::new(
         Some(ResponseCode::InUse),
         "the maildrop is locked by another session",
+    )
+}
+
+/// The last login was too recent (RFC 2449 §8.1.1); the next may come after
+/// `wait`.
+pub(super) fn early(wait: Duration) -> Refusal {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Refusal::new(
+        Some(ResponseCode::LoginDelay),
+        format!("the last login was too recent, try again in {seconds} s"),
     )
 }
 
@@ -71,7 +87,9 @@ pub(super) fn kind(error: &UpstreamError) -> UpstreamFailure {
         UpstreamError::Authentication => UpstreamFailure::Authentication,
         UpstreamError::Temporary { .. } => UpstreamFailure::Temporary,
         UpstreamError::InUse(_) => UpstreamFailure::InUse,
-        UpstreamError::Misconfigured(_) => UpstreamFailure::Misconfigured,
+        UpstreamError::Misconfigured(_) | UpstreamError::NoFolder(_) => {
+            UpstreamFailure::Misconfigured
+        }
         UpstreamError::Gone => UpstreamFailure::Gone,
         UpstreamError::Protocol(_) => UpstreamFailure::Protocol,
     }
@@ -87,6 +105,7 @@ mod tests {
             UpstreamError::temporary("x"),
             UpstreamError::InUse("x".into()),
             UpstreamError::Misconfigured("x".into()),
+            UpstreamError::NoFolder("x".into()),
             UpstreamError::Gone,
             UpstreamError::protocol("x"),
         ];

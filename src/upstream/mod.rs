@@ -131,6 +131,9 @@ pub enum UpstreamError {
     /// Somebody has to change a setting: here, or at the upstream.
     #[error("{0}")]
     Misconfigured(Reason),
+    /// A folder that was asked for is not there, or may not be read.
+    #[error("{0}")]
+    NoFolder(Reason),
     /// This one message is no longer there.
     #[error("the message is gone")]
     Gone,
