@@ -11,6 +11,8 @@ use anyhow::{Context, anyhow};
 use popgate::cli::{self, EXIT_CONFIG, Invocation, PasswordSource};
 use popgate::config::{self, ConfigError, Overrides, Purpose, Resolved};
 use popgate::metrics::Metrics;
+use popgate::sasl::Credentials;
+use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
 use popgate::server::{self, Gateway};
 use popgate::store::{Access, OpenError, Store, control};
@@ -76,17 +78,33 @@ fn check(
     password: PasswordSource,
 ) -> anyhow::Result<ExitCode> {
     let config = config::load(overrides, Purpose::Check)?;
-    let account = match user {
+    let policies = &config.server.policies;
+    let login = match user {
         Some(user) => {
             let password = password.read(&user)?;
-            Some((user, password))
+            let credentials = Credentials::Password {
+                user: user.clone(),
+                authorize_as: None,
+                password,
+            };
+            let admission = policies
+                .admit(credentials)
+                .with_context(|| format!("{user:?} names no folder that can be"))?;
+            check::Login {
+                rules: admission.source.to_string(),
+                policy: admission.rules.policy,
+                credentials: Some(admission.credentials),
+            }
         }
-        None => None,
+        None => check::Login {
+            rules: Source::Gateway.to_string(),
+            policy: Arc::clone(&policies.gateway.policy),
+            credentials: None,
+        },
     };
     log(&config);
     let runtime = runtime()?;
-    let policy = config.server.policies.gateway.policy.as_ref().clone();
-    let code = runtime.block_on(check::run(config.upstream, policy, account));
+    let code = runtime.block_on(check::run(config.upstream, login));
     runtime.shutdown_background();
     Ok(code)
 }

@@ -150,6 +150,16 @@ pub enum SeenPolicy {
     OnQuit,
 }
 
+impl fmt::Display for SeenPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Never => "never",
+            Self::OnRetr => "on-retr",
+            Self::OnQuit => "on-quit",
+        })
+    }
+}
+
 /// `seen` names no policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of: never, on-retr, on-quit")]
@@ -202,6 +212,14 @@ mod tests {
             "move:".parse::<DeletePolicy>(),
             Err(UnknownPolicy::Folder(_))
         ));
+    }
+
+    #[test]
+    fn policies_for_marking_as_read() {
+        for name in ["never", "on-retr", "on-quit"] {
+            assert_eq!(name.parse::<SeenPolicy>().unwrap().to_string(), name);
+        }
+        assert_eq!("on_quit".parse::<SeenPolicy>(), Err(UnknownSeenPolicy));
     }
 
     #[test]
