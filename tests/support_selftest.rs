@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::pop3::unstuff;
 use support::{
     Action, Answer, Authority, Direction, Fault, FaultProxy, Gateway, Identity, ImapClient,
-    MailServer, PATIENCE, Place, Pop3, ScriptedImap, messages,
+    MailServer, PATIENCE, Place, Pop3, ScriptedImap, messages, utf7,
 };
 
 fn local(port: u16) -> SocketAddr {
@@ -92,6 +92,94 @@ fn cyrus_keeps_what_is_appended_and_speaks_jmap() {
     let mut answer = String::new();
     http.read_to_string(&mut answer).unwrap();
     assert!(answer.contains(" 301 "), "{answer}");
+}
+
+#[test]
+fn courier_serves_the_same_mail_by_pop3() {
+    let Some(courier) = support::courier() else {
+        return;
+    };
+    for number in 1..=3 {
+        courier.append("alice", "INBOX", &messages::plain(number, 600));
+    }
+    let mut pop3 = courier.pop3("alice");
+    assert_eq!(pop3.retrieve(2), messages::plain(2, 600));
+    let unique_ids = pop3.unique_ids();
+    assert!(unique_ids[2].starts_with("UID3-"), "{unique_ids:?}");
+    pop3.expect_ok("DELE 2");
+    assert!(pop3.quit().starts_with("+OK"));
+    assert_eq!(courier.mailbox("alice", "INBOX").len(), 2);
+    assert_eq!(
+        courier.pop3("alice").unique_ids(),
+        [&*unique_ids[0], &unique_ids[2]]
+    );
+}
+
+/// What tests with more than an INBOX rely on.
+fn has_more_mailboxes(server: &MailServer, of_others: &str) {
+    let mut imap = server.imap("alice");
+    // Cyrus makes a user's mailboxes at the first login.
+    drop(server.imap("bob"));
+    imap.create("Gr\u{fc}\u{df}e & \u{4f60}\u{597d} \u{1f4ec}");
+    imap.create("Team");
+    imap.allow("Team", "bob", "lrswite");
+    imap.create_locked("Locked", "alice");
+    let refused = imap.command("SELECT Locked");
+    let last = &refused.last().unwrap().text;
+    assert!(last.contains(" NO "), "{last}");
+    imap.append("INBOX", &messages::plain(1, 600));
+    imap.append("INBOX", &messages::plain(2, 600));
+    imap.append("Team", &messages::plain(3, 600));
+    let theirs = format!("\"{of_others}/Team\"");
+    assert_eq!(server.mailbox("bob", &theirs).len(), 1);
+
+    let before = server.contents("alice");
+    let wire = "Gr&APwA3w-e &- &T2BZfQ- &2D3c7A-";
+    assert_eq!(utf7("Gr\u{fc}\u{df}e & \u{4f60}\u{597d} \u{1f4ec}"), wire);
+    assert_eq!(before.names("INBOX"), ["1@example.org", "2@example.org"]);
+    assert_eq!(before.changes(&server.contents("alice")), [""; 0]);
+    imap.ok("SELECT INBOX");
+    imap.ok(&format!("UID MOVE 1 \"{wire}\""));
+    imap.ok("UID STORE 2 +FLAGS (\\Seen $Later)");
+    imap.ok("CREATE New");
+    imap.ok("DELETE Team");
+    let expected = [
+        format!("{wire} +1@example.org"),
+        "INBOX -1@example.org".to_owned(),
+        "INBOX 2@example.org +$Later +\\Seen".to_owned(),
+        "New made".to_owned(),
+        "Team gone".to_owned(),
+    ];
+    assert_eq!(before.changes(&server.contents("alice")), expected);
+    imap.ok("SELECT INBOX");
+    imap.ok("UID STORE 2 -FLAGS (\\Seen)");
+    imap.ok("CREATE Team");
+    let changes = before.changes(&server.contents("alice"));
+    assert_eq!(
+        changes[2..],
+        [
+            "INBOX 2@example.org +$Later",
+            "New made",
+            "Team -3@example.org",
+            "Team UIDVALIDITY changed"
+        ]
+    );
+}
+
+#[test]
+fn dovecot_has_more_mailboxes() {
+    let Some(dovecot) = support::Dovecot::with(&[("SHARING", "1")]) else {
+        return;
+    };
+    has_more_mailboxes(&dovecot, "shared/alice");
+}
+
+#[test]
+fn cyrus_has_more_mailboxes() {
+    let Some(cyrus) = support::cyrus() else {
+        return;
+    };
+    has_more_mailboxes(&cyrus, "Other Users/alice");
 }
 
 #[test]

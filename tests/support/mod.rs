@@ -10,9 +10,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod certificates;
+pub mod contents;
 pub mod fault_proxy;
 pub mod gateway;
 pub mod imap_client;
+pub mod mailboxes;
 pub mod messages;
 pub mod pop3;
 pub mod scripted_imap;
@@ -23,9 +25,11 @@ mod tls;
 use std::time::Duration;
 
 pub use certificates::{Authority, Identity};
+pub use contents::Contents;
 pub use fault_proxy::{Action, Direction, Fault, FaultProxy, Place};
 pub use gateway::Gateway;
 pub use imap_client::{ImapClient, Stored};
+pub use mailboxes::utf7;
 pub use pop3::Pop3;
 pub use scripted_imap::{Answer, ScriptedImap};
 pub use scripted_jmap::ScriptedJmap;

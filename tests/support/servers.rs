@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tempfile::TempDir;
 
+use super::contents::Contents;
 use super::imap_client::{ImapClient, Stored};
+use super::pop3::Pop3;
 
 /// The environment variable that turns a skip into a failure.
 const NO_SKIP: &str = "POPGATE_TEST_NO_SKIP";
@@ -29,7 +32,8 @@ pub struct MailServer {
 /// Dovecot: IMAP, IMAPS, POP3, POP3S; every extension that popgate uses.
 pub struct Dovecot(MailServer);
 
-/// Courier: IMAP without TLS, MOVE, LITERAL+ or SASL-IR; folders `INBOX.Trash`.
+/// Courier: POP3, and IMAP without TLS, MOVE, LITERAL+ or SASL-IR; folders
+/// `INBOX.Trash`.
 pub struct Courier(MailServer);
 
 /// Cyrus: IMAP, IMAPS, POP3 and JMAP.
@@ -57,7 +61,7 @@ impl Dovecot {
     }
 
     /// With options, which are environment variables of `scripts/start-dovecot`:
-    /// `CAPABILITY`, `MAILBOXES`, `OAUTH`, `USERS`, `EXTRA`.
+    /// `CAPABILITY`, `MAILBOXES`, `OAUTH`, `SHARING`, `USERS`, `EXTRA`.
     pub fn with(options: &[(&str, &str)]) -> Option<Self> {
         MailServer::start("start-dovecot", options).map(Self)
     }
@@ -263,6 +267,18 @@ impl MailServer {
     /// All that a mailbox holds, in the order of UIDs.
     pub fn mailbox(&self, user: &str, mailbox: &str) -> Vec<Stored> {
         self.imap(user).dump(mailbox)
+    }
+
+    /// All that a user's mailboxes hold.
+    pub fn contents(&self, user: &str) -> Contents {
+        Contents::of(&mut self.imap(user))
+    }
+
+    /// A session of this user with the server's own POP3, in the clear.
+    pub fn pop3(&self, user: &str) -> Pop3 {
+        let mut pop3 = Pop3::connect((Ipv4Addr::LOCALHOST, self.pop3_port()).into());
+        pop3.login(user, &format!("pw-{user}"));
+        pop3
     }
 
     /// Its log, as far as it was written.
