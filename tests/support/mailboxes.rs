@@ -35,7 +35,7 @@ pub fn utf7(name: &str) -> String {
     let base64 = GeneralPurpose::new(&IMAP_MUTF7, NO_PAD);
     let mut wire = String::new();
     let mut shifted = String::new();
-    let mut flush = |shifted: &mut String, wire: &mut String| {
+    let flush = |shifted: &mut String, wire: &mut String| {
         if !shifted.is_empty() {
             let units: Vec<u8> = shifted.encode_utf16().flat_map(u16::to_be_bytes).collect();
             wire.push_str(&format!("&{}-", base64.encode(units)));

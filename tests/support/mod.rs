@@ -12,6 +12,7 @@
 pub mod certificates;
 pub mod contents;
 pub mod fault_proxy;
+pub mod fetchers;
 pub mod gateway;
 pub mod imap_client;
 pub mod mailboxes;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use certificates::{Authority, Identity};
 pub use contents::Contents;
 pub use fault_proxy::{Action, Direction, Fault, FaultProxy, Place};
+pub use fetchers::Fetcher;
 pub use gateway::Gateway;
 pub use imap_client::{ImapClient, Stored};
 pub use mailboxes::utf7;

@@ -36,7 +36,7 @@ pub struct Dovecot(MailServer);
 /// `INBOX.Trash`.
 pub struct Courier(MailServer);
 
-/// Cyrus: IMAP, IMAPS, POP3 and JMAP.
+/// Cyrus: IMAP, IMAPS, POP3, POP3S and JMAP.
 pub struct Cyrus(MailServer);
 
 /// A Dovecot, or `None` where the test cannot be run.
