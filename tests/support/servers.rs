@@ -101,7 +101,7 @@ impl Courier {
         Self::with(&[])
     }
 
-    /// With options of `scripts/start-courier`: `CAPABILITY`.
+    /// With options of `scripts/start-courier`: `CAPABILITY`, `KEYWORDS`.
     pub fn with(options: &[(&str, &str)]) -> Option<Self> {
         MailServer::start("start-courier", options).map(Self)
     }
