@@ -11,8 +11,9 @@ use super::{MAX_OCTETS, UniqueId};
 /// In Dovecot's notations, so that its `pop3_uidl_format` means the same here:
 /// `%u` is the UID, `%v` the UIDVALIDITY, `%g` the GUID, `%f` the name of the
 /// Maildir file. `%08Xu` pads a number to eight digits of lower-case hex (`X`
-/// and `x` alike, as Dovecot does), `%%` is a percent sign. The newer spelling
-/// is `%{uid | hex(8)}`. Or the name of a preset.
+/// and `x` alike), `%%` is a percent sign. A width without a leading zero pads
+/// nothing: it cuts what is longer, as Dovecot does. The newer spelling is
+/// `%{uid | hex(8)}`. Or the name of a preset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UniqueIdFormat {
     parts: Vec<Part>,
@@ -24,9 +25,17 @@ enum Part {
     Field {
         ingredient: Ingredient,
         hex: bool,
-        /// Digits to which a number is padded by zeros.
-        width: usize,
+        width: Width,
     },
+}
+
+/// Of a number, in digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    /// Padded by zeros in front: `%08u`. `Padded(0)` leaves it as it is.
+    Padded(usize),
+    /// Cut to its first digits: `%8u`.
+    Cut(usize),
 }
 
 /// What an upstream may know of a message, and unique ids can be made of.
@@ -126,7 +135,7 @@ impl UniqueIdFormat {
     /// JMAP's own: made of blobIds.
     pub fn jmap() -> Self {
         Self {
-            parts: vec![field(Ingredient::BlobId, false, 0)],
+            parts: vec![field(Ingredient::BlobId, false, Width::Padded(0))],
         }
     }
 
@@ -163,7 +172,7 @@ fn write(
     ingredient: Ingredient,
     known: &Ingredients<'_>,
     hex: bool,
-    width: usize,
+    width: Width,
 ) -> Option<()> {
     let number: u64 = match ingredient {
         Ingredient::Uid => known.uid?.into(),
@@ -182,16 +191,24 @@ fn write(
             return Some(());
         }
     };
+    let padding = match width {
+        Width::Padded(digits) => digits,
+        Width::Cut(_) => 0,
+    };
+    let start = text.len();
     // Writing to a String cannot fail.
     let _ = if hex {
-        write!(text, "{number:0width$x}")
+        write!(text, "{number:0padding$x}")
     } else {
-        write!(text, "{number:0width$}")
+        write!(text, "{number:0padding$}")
     };
+    if let Width::Cut(digits) = width {
+        text.truncate(start + digits);
+    }
     Some(())
 }
 
-fn field(ingredient: Ingredient, hex: bool, width: usize) -> Part {
+fn field(ingredient: Ingredient, hex: bool, width: Width) -> Part {
     Part::Field {
         ingredient,
         hex,
@@ -204,8 +221,8 @@ impl Default for UniqueIdFormat {
     fn default() -> Self {
         Self {
             parts: vec![
-                field(Ingredient::Uid, true, 8),
-                field(Ingredient::UidValidity, true, 8),
+                field(Ingredient::Uid, true, Width::Padded(8)),
+                field(Ingredient::UidValidity, true, Width::Padded(8)),
             ],
         }
     }
@@ -276,7 +293,10 @@ impl UniqueIdFormat {
                         (Ingredient::Uid | Ingredient::UidValidity, false) => 10,
                         _ => 1,
                     };
-                    "0".repeat(digits.max(*width))
+                    "0".repeat(match width {
+                        Width::Padded(width) => digits.max(*width),
+                        Width::Cut(width) => digits.min(*width),
+                    })
                 }
             })
             .collect();
@@ -293,8 +313,7 @@ fn unknown(shown: &str) -> UniqueIdFormatError {
 fn short_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
     let shown = || unknown(&text.chars().take(8).collect::<String>());
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let width = width(&text[..digits])?;
-    let rest = &text[digits..];
+    let (width, rest) = (width(&text[..digits])?, &text[digits..]);
     let (hex, rest) = match rest.strip_prefix(['x', 'X']) {
         Some(after) => (true, after),
         None => (false, rest),
@@ -332,7 +351,7 @@ fn long_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
         "md5" => return Err(UniqueIdFormatError::Md5),
         _ => return Err(shown()),
     };
-    let (hex, padded) = match words.next() {
+    let (hex, padding) = match words.next() {
         None => (false, 0),
         Some("hex") => (true, 0),
         Some(filter) => {
@@ -342,21 +361,29 @@ fn long_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
                 .map(str::trim)
                 .filter(|it| !it.is_empty() && it.bytes().all(|octet| octet.is_ascii_digit()))
                 .ok_or_else(shown)?;
-            (true, width(digits)?)
+            (true, digits_of(digits)?)
         }
     };
     if words.next().is_some() || (hex && !ingredient.is_number()) {
         return Err(shown());
     }
-    Ok((field(ingredient, hex, padded), rest))
+    Ok((field(ingredient, hex, Width::Padded(padding)), rest))
 }
 
-fn width(digits: &str) -> Result<usize, UniqueIdFormatError> {
+/// Reads what stands between the percent sign and the variable.
+fn width(digits: &str) -> Result<Width, UniqueIdFormatError> {
+    if digits.is_empty() || digits.starts_with('0') {
+        return Ok(Width::Padded(digits_of(digits)?));
+    }
+    Ok(Width::Cut(digits_of(digits)?))
+}
+
+fn digits_of(digits: &str) -> Result<usize, UniqueIdFormatError> {
     if digits.is_empty() {
         return Ok(0);
     }
-    let width = digits.parse().ok().filter(|width| *width <= MAX_OCTETS);
-    width.ok_or(UniqueIdFormatError::Invalid)
+    let digits = digits.parse().ok().filter(|digits| *digits <= MAX_OCTETS);
+    digits.ok_or(UniqueIdFormatError::Invalid)
 }
 
 #[cfg(test)]
@@ -400,6 +427,11 @@ mod tests {
             ("UID%u-%v", "UID171-1737075661"),
             ("%Xu", "ab"),
             ("%010u", "0000000171"),
+            ("%08Xu", "000000ab"),
+            ("%01Xu", "ab"),
+            // Seen with Dovecot 2.3.
+            ("%8Xu", "ab"),
+            ("%4v.%u", "1737.171"),
             ("%{uid}", "171"),
             ("%{uid | hex}", "ab"),
             ("%g", "1700000000.M1P2.host"),
