@@ -100,7 +100,7 @@ fn compare(mailbox: &str, old: &[Message], new: &[Message], changes: &mut Vec<St
 }
 
 /// The mailboxes that may be opened, as a server lists them.
-fn mailboxes(imap: &mut ImapClient) -> Vec<String> {
+pub(super) fn mailboxes(imap: &mut ImapClient) -> Vec<String> {
     let listed = imap.ok("LIST \"\" *");
     listed
         .iter()

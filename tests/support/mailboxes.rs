@@ -19,6 +19,25 @@ impl ImapClient {
         self.command(&format!("SETACL \"{}\" owner la", utf7(name)));
     }
 
+    /// Removes all messages from all mailboxes that are this user's own.
+    pub fn empty_all(&mut self) {
+        for mailbox in super::contents::mailboxes(self) {
+            let shared = ["shared/", "Other Users/"]
+                .iter()
+                .any(|it| mailbox.starts_with(it));
+            if shared {
+                continue;
+            }
+            let opened = self.command(&format!("SELECT \"{mailbox}\""));
+            let holds_mail = opened.iter().all(|it| it.text != "* 0 EXISTS");
+            let opened = opened.last().unwrap().text.contains(" OK ");
+            if opened && holds_mail {
+                self.ok("UID STORE 1:* +FLAGS.SILENT (\\Deleted)");
+                self.ok("EXPUNGE");
+            }
+        }
+    }
+
     /// Gives another user rights on a mailbox (RFC 4314 §2.1).
     pub fn allow(&mut self, name: &str, user: &str, rights: &str) {
         let name = utf7(name);
