@@ -21,6 +21,8 @@ mod finding;
 pub mod imap;
 pub mod jmap;
 mod pauses;
+pub mod screening;
+pub mod transport;
 
 pub use finding::Finding;
 

@@ -21,6 +21,7 @@ use super::status::{Code, Kind, Status};
 use super::tap::Tap;
 use super::transport::Stream;
 use super::untagged::Listed;
+use crate::upstream::screening::reveals;
 use crate::upstream::{Reason, UpstreamError};
 
 /// A connection whose responses async-imap decodes.
@@ -378,16 +379,6 @@ impl std::fmt::Display for Tag {
     }
 }
 
-/// Whether `text` holds `secret`, or eight octets in a row of a longer one.
-fn reveals(text: &str, secret: &[u8]) -> bool {
-    const TELLING: usize = 8;
-    let part = secret.len().min(TELLING);
-    part > 0
-        && secret
-            .windows(part)
-            .any(|part| memchr::memmem::find(text.as_bytes(), part).is_some())
-}
-
 /// The UIDVALIDITY that an event announces, if it does.
 pub(super) fn uid_validity(event: &Event) -> Option<u32> {
     match event {
@@ -396,22 +387,5 @@ pub(super) fn uid_validity(event: &Event) -> Option<u32> {
             ..
         }) => Some(*uid_validity),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_that_quotes_a_secret_or_a_part_of_it_reveals_it() {
-        assert!(reveals("BAD unknown command: LOGIN a hunter2", b"hunter2"));
-        assert!(reveals(
-            "BAD AUTHENTICATE PLAIN AGFsaWNl...",
-            b"AGFsaWNlAHB3LWFsaWNl"
-        ));
-        assert!(!reveals("Authentication failed.", b"hunter2"));
-        assert!(!reveals("Authentication failed.", b""));
-        assert!(!reveals("", b"hunter2"));
     }
 }
