@@ -10,6 +10,7 @@
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `upstream`, `maildrop`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
+//! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `maildrop`, `sasl`, `secret` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
@@ -25,6 +26,7 @@
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod import;
 pub mod logging;
 pub mod maildrop;
 pub mod metrics;

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pop3", &["maildrop", "sasl"]),
     ("store", &["maildrop"]),
     ("upstream", &["store", "maildrop", "sasl"]),
+    ("import", &["maildrop", "sasl", "secret", "upstream"]),
     (
         "server",
         &["pop3", "upstream", "maildrop", "sasl", "metrics"],
