@@ -21,7 +21,6 @@ use super::matching::Place;
 use super::{HeaderHash, Listed, listed};
 use crate::sasl::{self, Credentials, Mechanism};
 use crate::secret::Secret;
-use crate::upstream::screening::reveals;
 use crate::upstream::transport::{self, Stream};
 use crate::upstream::{Reason, UpstreamError};
 
@@ -144,7 +143,7 @@ const PIPELINED: usize = 16;
 const LONGEST_HEADER: usize = 1024 * 1024;
 
 /// Octets of an answer to TOP: some servers send the body, too.
-const LONGEST_TOP: usize = 150 * 1024 * 1024;
+const LONGEST_TOP: usize = if cfg!(test) { 4 } else { 150 } * 1024 * 1024;
 
 /// QUIT is a courtesy.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -460,6 +459,7 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
             "an old server is logged in to by a user name and a password",
         ));
     };
+    wire.conceal(password.reveal().as_bytes());
     // Without CAPA there is nothing but USER.
     let (by_user, by_plain) = offered.map_or((true, false), |it| (it.user, it.plain));
     // A space, or anything but ASCII, goes for certain only through SASL.
@@ -470,6 +470,7 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
             "user name and password cannot be written in SASL PLAIN",
         ))?;
         let response = Zeroizing::new(STANDARD.encode(&*message));
+        wire.conceal(response.as_bytes());
         // Servers older than RFC 5034 take no initial response.
         wire.send(Command::AuthPlain.line().as_bytes()).await?;
         match wire.challenge().await? {
@@ -481,7 +482,7 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
         wire.send(Command::Response(&response).line().as_bytes())
             .await?;
         let status = wire.status().await?;
-        return judged(status, &[password.reveal(), &response]);
+        return judged(status);
     }
     if !by_user {
         return Err(Pop3Error::Unsupported(
@@ -492,25 +493,16 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
         wire.expect_silence()?;
         wire.send(command.line().as_bytes()).await?;
         let status = wire.status().await?;
-        judged(status, &[password.reveal()])?;
+        judged(status)?;
     }
     Ok(())
 }
 
-/// Makes an error of a refused login. Text that quotes a secret is withheld.
-fn judged(status: Status, secrets: &[&str]) -> Result<(), Pop3Error> {
-    let Status::Err(text) = status else {
-        return Ok(());
-    };
-    let said = String::from_utf8_lossy(&text);
-    let tells = secrets
-        .iter()
-        .any(|secret| reveals(&said, secret.as_bytes()));
-    Err(Pop3Error::Login(if tells {
-        Said(Some("it quotes the password".into()))
-    } else {
-        text.into()
-    }))
+fn judged(status: Status) -> Result<(), Pop3Error> {
+    match status {
+        Status::Ok(_) => Ok(()),
+        Status::Err(said) => Err(Pop3Error::Login(said.into())),
+    }
 }
 
 /// The hash of the header that an answer to TOP holds, read to its end.

@@ -6,8 +6,11 @@ use memchr::memchr;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::time::{Instant, timeout_at};
 
+use zeroize::Zeroizing;
+
 use super::{Pop3Error, Said, Timeouts, protocol};
 use crate::upstream::Reason;
+use crate::upstream::screening::reveals;
 
 /// Octets of a line of a listing or a status. RFC 1939 §3 allows 512.
 const LONGEST_LINE: usize = 4096;
@@ -29,6 +32,8 @@ pub(super) struct Wire<S> {
     /// When the answer that is due must have ended.
     deadline: Instant,
     line: Vec<u8>,
+    /// What was sent that nobody may read in a log.
+    secrets: Vec<Zeroizing<Vec<u8>>>,
     /// Whether what comes next is at the beginning of a line, as RFC 1939 §3
     /// understands lines: only there a dot means something.
     at_line: bool,
@@ -41,6 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             timeouts,
             deadline: Instant::now() + timeouts.answer,
             line: Vec::new(),
+            secrets: Vec::new(),
             at_line: true,
         }
     }
@@ -61,6 +67,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// `secret` is about to be sent: a status that quotes it, or a part of it,
+    /// is not repeated.
+    pub fn conceal(&mut self, secret: &[u8]) {
+        self.secrets.push(Zeroizing::new(secret.to_vec()));
+    }
+
     /// Sends command lines.
     pub async fn send(&mut self, lines: &[u8]) -> Result<(), Pop3Error> {
         let sent = async {
@@ -75,34 +87,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// The first line of an answer.
     pub async fn status(&mut self) -> Result<Status, Pop3Error> {
-        self.deadline = Instant::now() + self.timeouts.answer;
-        let line = self.whole_line().await?;
-        let text = |keyword: &[u8]| {
-            let rest = line.strip_prefix(keyword)?;
-            Some(rest.trim_ascii().to_vec())
-        };
-        if let Some(text) = text(b"+OK") {
-            Ok(Status::Ok(text))
-        } else if let Some(text) = text(b"-ERR") {
-            Ok(Status::Err(text))
-        } else {
-            let line = String::from_utf8_lossy(line);
-            let seen = Reason::quoting("neither +OK nor -ERR", &line);
-            Err(Pop3Error::Protocol(seen))
+        let line = self.first_line().await?;
+        match (line.strip_prefix(b"+OK"), line.strip_prefix(b"-ERR")) {
+            (Some(text), _) => Ok(Status::Ok(text.trim_ascii().to_vec())),
+            (_, Some(text)) => Ok(Status::Err(text.trim_ascii().to_vec())),
+            _ => {
+                let line = String::from_utf8_lossy(&line);
+                let seen = Reason::quoting("neither +OK nor -ERR", &line);
+                Err(Pop3Error::Protocol(seen))
+            }
         }
     }
 
     /// The challenge of AUTH, `+ `.
     pub async fn challenge(&mut self) -> Result<Status, Pop3Error> {
-        self.deadline = Instant::now() + self.timeouts.answer;
-        let line = self.whole_line().await?;
-        if let Some(said) = line.strip_prefix(b"-ERR") {
-            Ok(Status::Err(said.trim_ascii().to_vec()))
-        } else if line == b"+" || line.starts_with(b"+ ") {
-            Ok(Status::Ok(Vec::new()))
-        } else {
-            Err(protocol("AUTH PLAIN is not answered by a challenge"))
+        let line = self.first_line().await?;
+        match line.strip_prefix(b"-ERR") {
+            Some(said) => Ok(Status::Err(said.trim_ascii().to_vec())),
+            None if line == b"+" || line.starts_with(b"+ ") => Ok(Status::Ok(Vec::new())),
+            None => Err(protocol("AUTH PLAIN is not answered by a challenge")),
         }
+    }
+
+    /// A line with which an answer begins, with no secret in it.
+    async fn first_line(&mut self) -> Result<Vec<u8>, Pop3Error> {
+        self.deadline = Instant::now() + self.timeouts.answer;
+        let line = self.whole_line().await?.to_vec();
+        let text = String::from_utf8_lossy(&line);
+        if !self.secrets.iter().any(|secret| reveals(&text, secret)) {
+            return Ok(line);
+        }
+        let keyword = line.iter().position(u8::is_ascii_whitespace);
+        let keyword = match keyword.map_or(&line[..], |end| &line[..end]) {
+            known @ (b"+OK" | b"-ERR") => known,
+            _ => b"",
+        };
+        Ok([keyword, b" [it may quote the password]"].concat())
     }
 
     /// The next line of a listing, without its CRLF; `None` behind the last.
