@@ -7,7 +7,7 @@
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl`, `secret` |
 //! | `state` | `popgate state`: backups of the store | `store` |
 //! | `cli` | the command line | `config`, `secret` |
-//! | `config` | settings as written, and what the others need made of them | `web`, `server`, `upstream`, `maildrop`, `logging` |
+//! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `maildrop`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
 //! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `maildrop`, `sasl`, `secret` |

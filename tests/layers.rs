@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("web", &["metrics"]),
     (
         "config",
-        &["web", "server", "upstream", "maildrop", "logging"],
+        &["web", "server", "import", "upstream", "maildrop", "logging"],
     ),
     ("cli", &["config", "secret"]),
     (

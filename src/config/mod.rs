@@ -13,6 +13,7 @@ use crate::logging;
 mod address;
 mod autoconfig;
 mod bounds;
+mod old_server;
 mod policies;
 mod resolve;
 mod settings;
@@ -20,6 +21,7 @@ mod trust;
 mod url;
 mod values;
 
+pub use old_server::old_server;
 pub use resolve::{Resolved, Upstream, resolve};
 pub use settings::Settings;
 

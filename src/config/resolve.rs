@@ -228,7 +228,9 @@ fn trusted(
     match &settings.ca_file {
         Some(ca_file) => trust::only(&ca_file.value).map_err(|problem| ca_file.wrong(problem)),
         None if cleartext => trust::nobody().map_err(|problem| upstream.wrong(problem)),
-        None => trust::system().map_err(|problem| ConfigError::missing("ca_file", problem)),
+        None => {
+            trust::system("ca_file").map_err(|problem| ConfigError::missing("ca_file", problem))
+        }
     }
 }
 

@@ -42,11 +42,12 @@ pub(super) fn only(ca_file: &Path) -> Result<Arc<ClientConfig>, String> {
     ))
 }
 
-/// TLS 1.2 and 1.3 that trusts what the system trusts.
-pub(super) fn system() -> Result<Arc<ClientConfig>, String> {
+/// TLS 1.2 and 1.3 that trusts what the system trusts; `setting` names another
+/// way.
+pub(super) fn system(setting: &str) -> Result<Arc<ClientConfig>, String> {
     let verified = builder()?.with_platform_verifier().map_err(|error| {
         format!(
-            "this system has no CA certificates to verify the upstream with ({error}): install its package ca-certificates, or set ca_file"
+            "this system has no CA certificates to verify the server with ({error}): install its package ca-certificates, or set {setting}"
         )
     })?;
     Ok(Arc::new(verified.with_no_client_auth()))

@@ -39,20 +39,25 @@ const SCHEMES: &str = "imaps://host[:993], imap+starttls://host[:143] or imap+pl
 /// Where a JMAP server's session resource is found (RFC 8620 §2.2).
 const WELL_KNOWN: &str = "/.well-known/jmap";
 
-/// Reads the URL of an IMAP or JMAP server. What is refused is not repeated in
-/// the message: it may hold a password.
-pub(super) fn parse(text: &str) -> Result<Server, String> {
+/// The text as a URL; `expected` are the forms it may have.
+pub(super) fn read(text: &str, expected: &str) -> Result<Url, String> {
     if text.is_empty() {
-        return Err(format!("is empty: expected {SCHEMES}"));
+        return Err(format!("is empty: expected {expected}"));
     }
     // The parser would leave them out in silence.
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("a URL has no spaces or control characters".to_owned());
     }
-    let url = Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => format!("is not a URL: expected {SCHEMES}"),
-        other => format!("is not a URL ({other}): expected {SCHEMES}"),
-    })?;
+    Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => format!("is not a URL: expected {expected}"),
+        other => format!("is not a URL ({other}): expected {expected}"),
+    })
+}
+
+/// Reads the URL of an IMAP or JMAP server. What is refused is not repeated in
+/// the message: it may hold a password.
+pub(super) fn parse(text: &str) -> Result<Server, String> {
+    let url = read(text, SCHEMES)?;
     let (security, default_port) = match url.scheme() {
         "imaps" => (Security::ImplicitTls, 993),
         "imap+starttls" => (Security::StartTls, 143),
@@ -68,12 +73,33 @@ pub(super) fn parse(text: &str) -> Result<Server, String> {
         "https" | "http" | "jmap" => return jmap(&url).map(Server::Jmap),
         _ => return Err(format!("the scheme is not known: expected {SCHEMES}")),
     };
-    no_credentials(&url)?;
     if !matches!(url.path(), "" | "/") {
+        no_credentials(&url)?;
         return Err("an IMAP URL has no path here: popgate opens INBOX".to_owned());
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("an IMAP URL has no ? or # part here".to_owned());
+    let Authority { name, host, port } = authority(&url, default_port, SCHEMES)?;
+    Ok(Server::Imap(ImapServer {
+        name,
+        host,
+        port,
+        security,
+    }))
+}
+
+/// A server by host and port, which is all that its URL says.
+pub(super) struct Authority {
+    /// The URL, with its port.
+    pub name: String,
+    /// Without the brackets of an IPv6 address.
+    pub host: String,
+    pub port: u16,
+}
+
+/// Takes a URL of a host and a port apart; `expected` are the forms it may have.
+pub(super) fn authority(url: &Url, default_port: u16, expected: &str) -> Result<Authority, String> {
+    no_credentials(url)?;
+    if url.query().is_some() || url.fragment().is_some() || !matches!(url.path(), "" | "/") {
+        return Err("the URL has no path, and no ? or # part here".to_owned());
     }
     let shown_host = url.host_str().unwrap_or_default();
     let host = shown_host
@@ -81,7 +107,7 @@ pub(super) fn parse(text: &str) -> Result<Server, String> {
         .trim_end_matches(']')
         .to_ascii_lowercase();
     if host.is_empty() {
-        return Err(format!("has no host: expected {SCHEMES}"));
+        return Err(format!("has no host: expected {expected}"));
     }
     // Also what a certificate can be for.
     if ServerName::try_from(host.as_str()).is_err() {
@@ -99,12 +125,7 @@ pub(super) fn parse(text: &str) -> Result<Server, String> {
         url.scheme(),
         shown_host.to_ascii_lowercase()
     );
-    Ok(Server::Imap(ImapServer {
-        name,
-        host,
-        port,
-        security,
-    }))
+    Ok(Authority { name, host, port })
 }
 
 fn no_credentials(url: &Url) -> Result<(), String> {

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::maildrop::UniqueId;
 
 pub mod accounts;
+pub mod comparison;
 pub mod file;
 mod header;
 pub mod matching;
