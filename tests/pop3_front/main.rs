@@ -10,6 +10,7 @@ mod support;
 
 mod framing;
 mod logins;
+mod policies;
 mod tls;
 
 use support::messages::awkward;
