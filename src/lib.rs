@@ -4,7 +4,7 @@
 //!
 //! | module | is | uses |
 //! |---|---|---|
-//! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl`, `secret` |
+//! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl` |
 //! | `state` | `popgate state`: backups of the store | `store` |
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `maildrop`, `logging` |

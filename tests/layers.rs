@@ -34,10 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["web", "server", "import", "upstream", "maildrop", "logging"],
     ),
     ("cli", &["config", "secret"]),
-    (
-        "check",
-        &["config", "upstream", "maildrop", "sasl", "secret"],
-    ),
+    ("check", &["config", "upstream", "maildrop", "sasl"]),
     ("state", &["store"]),
     ("main", EVERYTHING),
     ("lib", EVERYTHING),

@@ -199,6 +199,15 @@ impl InProcess {
         lines.find_map(|line| line.strip_prefix(metric).map(|it| it.trim().to_owned()))
     }
 
+    fn wait_for_metric(&self, line: &str) {
+        let started = std::time::Instant::now();
+        while !self.metrics.encode().contains(line) {
+            let metrics = self.metrics.encode();
+            assert!(started.elapsed() < PATIENCE, "no {line} in\n{metrics}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The record, once it holds this.
     fn wait_for(&self, entry: &str) -> Vec<String> {
         let started = std::time::Instant::now();
@@ -347,13 +356,10 @@ fn a_login_that_is_too_early_leaves_nothing_behind() {
     client.expect_ok("USER alice");
     let refused = client.command("PASS another");
     assert!(refused.starts_with("-ERR [LOGIN-DELAY]"), "{refused}");
-    let closed = |record: &[String]| record.iter().filter(|it| *it == "alice close").count();
-    let started = std::time::Instant::now();
-    while closed(&gateway.wait_for("alice close")) < 2 {
-        assert!(started.elapsed() < PATIENCE, "the upstream session stays");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert_eq!(gateway.count("popgate_upstream_connections").unwrap(), "0");
+    gateway.wait_for_metric("popgate_upstream_connections 0\n");
+    let record = gateway.wait_for("alice close");
+    let closed = record.iter().filter(|it| *it == "alice close");
+    assert_eq!(closed.count(), 2);
     assert_eq!(
         gateway
             .count("popgate_logins_total{result=\"too_early\"}")

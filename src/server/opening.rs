@@ -236,8 +236,12 @@ impl Opening {
 
 /// Ends an upstream session that is not needed. The answer does not wait for
 /// its farewell.
-fn dismiss(mut upstream: UpstreamConnection) {
-    tokio::spawn(async move { upstream.session.close().await });
+fn dismiss(upstream: UpstreamConnection) {
+    tokio::spawn(async move {
+        // All of it, so that it counts until it is gone.
+        let mut upstream = upstream;
+        upstream.session.close().await;
+    });
 }
 
 /// A message that is in the maildrop twice would be removed with its copy.

@@ -205,7 +205,7 @@ fn the_file_itself() {
     serve(&["--config", "a\nb\x1b[2J"]).fails_with("--config: cannot read a\\nb\\u{1b}[2J: ");
     serve(&[])
         .config("\"a\\nb\" = 1")
-        .fails_with("popgate.toml:1: a\\nb: unknown key");
+        .fails_with("popgate.toml:1: \"a\\nb\": unknown key");
 }
 
 #[test]
