@@ -298,3 +298,48 @@ fn check_takes_a_password_from_files_and_environment() {
     check(&["--password-file", "/dev/zero"])
         .fails_with("--password-file: /dev/zero is too long for a password");
 }
+
+#[test]
+fn check_says_whose_policies_apply() {
+    let check = |arguments: &[&str]| {
+        let mut all = vec!["check"];
+        all.extend(arguments);
+        let config = "seen = \"on-quit\"\n[domain.\"example.org\"]\ndelete = \"hide\"\n[account.support]\nfolders = \"Tickets\"\nshared = \"team\"\nmax_messages = 10";
+        let config = format!("upstream = \"{UPSTREAM}\"\n{config}");
+        popgate(&all).env("POPGATE_PASSWORD", "x").config(&config)
+    };
+    let gateway = "delete: trash where there is one, else expunge; seen: on-quit";
+    for (user, rules, policies) in [
+        (None, "gateway", gateway.to_owned()),
+        (Some("alice"), "gateway", gateway.to_owned()),
+        (
+            Some("recent:alice+Junk"),
+            "gateway",
+            format!("{gateway}; folders: Junk; nothing older than 30d"),
+        ),
+        (
+            Some("Alice@Example.org"),
+            "domain example.org",
+            "delete: hide; seen: on-quit".to_owned(),
+        ),
+        (
+            Some("support"),
+            "account support",
+            format!("{gateway}; folders: Tickets; shared by team; the newest 10"),
+        ),
+    ] {
+        let Ended { code, stdout, .. } = check(user.as_slice()).run();
+        // Nobody listens there.
+        assert_eq!(code, Some(1), "{stdout}");
+        let lines: Vec<&str> = stdout.lines().collect();
+        let expected = [
+            format!("rules          {rules}"),
+            format!("policies       {policies}"),
+        ];
+        assert_eq!(lines[1..3], expected, "{stdout}");
+    }
+    let Ended { code, stderr, .. } = check(&["alice+*"]).run();
+    assert_eq!(code, Some(1), "{stderr}");
+    let says = "popgate: \"alice+*\" names no folder that can be: a folder's name holds no control characters, no * and no %";
+    assert_eq!(stderr.trim_end(), says);
+}
