@@ -63,4 +63,6 @@ pub struct Outcome {
     pub removed: Vec<MessageIndex>,
     /// Still there, or not known to be gone.
     pub remaining: Vec<MessageIndex>,
+    /// Moved away because their time was over.
+    pub expired: Vec<MessageIndex>,
 }

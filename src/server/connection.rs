@@ -376,6 +376,7 @@ impl Driver {
             Outcome {
                 removed: Vec::new(),
                 remaining: update.delete().to_vec(),
+                expired: Vec::new(),
             }
         });
         let removed = outcome.removed.len() as u64;

@@ -1,6 +1,7 @@
 //! `popgate check`: the way to a JMAP mailbox, step by step, in words for an
 //! operator. It changes nothing upstream.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,10 +14,12 @@ use super::api::Api;
 use super::config::Config;
 use super::http::Http;
 use super::session;
-use super::unique_ids::UniqueIds;
-use super::{listing, mailboxes};
+use super::listing::{self, Wanted};
+use super::mailboxes::{self, Mailboxes};
+use super::messages::{Listed, Making, Messages};
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::sasl::Credentials;
+use crate::store::Kept;
 use crate::upstream::finding::certificate_advice;
 use crate::upstream::{Finding, UpstreamError};
 
@@ -95,7 +98,7 @@ async fn walk(
     let http = Http::new(Arc::new(config.clone()), Arc::default(), credentials)
         .map_err(|error| explain("login", error))?;
     let resource =
-        session::fetch(&http, config, credentials)
+        session::fetch(&http, config, credentials, policy.shared.as_deref())
             .await
             .map_err(|error| match error {
                 UpstreamError::Authentication => explain("login", error),
@@ -116,7 +119,7 @@ async fn walk(
             limits.concurrent_requests
         )),
     );
-    if resource.read_only && policy.writes() {
+    if resource.read_only && session::needs_write(policy) {
         let advice = "set delete = \"refuse\", or make the account writable";
         return Err(bad(
             "session",
@@ -125,37 +128,115 @@ async fn walk(
         ));
     }
     let api = Api::new(http, resource);
-    let mailboxes = mailboxes::find(&api, policy)
+    session::check_unique_ids(policy).map_err(|error| explain("unique ids", error))?;
+    // Whether there is a store does not show here: what needs it is said.
+    let mailboxes = mailboxes::find(&api, policy, true)
         .await
         .map_err(|error| explain("mailbox", error))?;
-    let removal = match (&policy.delete, &mailboxes.trash) {
-        (DeletePolicy::Refuse, _) => "refused (read-only)",
-        (DeletePolicy::Trash | DeletePolicy::TrashIfThere, Some(_)) => "moved to the Trash",
-        _ => "destroyed: gone for good",
-    };
+    let folders: Vec<&str> = mailboxes
+        .sources
+        .iter()
+        .map(|source| source.folder.as_str())
+        .collect();
+    let folders = folders.join(", ");
+    let removal = deletion(policy, &mailboxes);
     tell(
         "mailbox",
-        Finding::Good(format!("the inbox; deleted messages are {removal}")),
+        Finding::Good(format!("{folders}; deleted messages {removal}")),
     );
-
-    let began = Instant::now();
-    let listed = listing::list(&api, &mailboxes.inbox, config.limits.messages)
-        .await
-        .map_err(|error| explain("listing", error))?;
-    let octets: u64 = listed.iter().map(|email| email.size).sum();
-    let mut told = format!(
-        "{} messages, {octets} octets, in {} ms",
-        listed.len(),
-        began.elapsed().as_millis()
-    );
-    let first = listed
-        .get(0)
-        .and_then(|email| UniqueIds::default().next(email.blob_id));
-    if let Some(unique_id) = first {
-        told.push_str(&format!("; the first unique id is {unique_id}"));
+    for needed in needs_store(policy, &mailboxes) {
+        tell("store", Finding::Warning(needed));
     }
-    tell("listing", Finding::Good(told));
+    list(&api, config, policy, &mailboxes, tell)
+        .await
+        .map_err(|error| explain("listing", error))
+}
+
+/// Lists the folders and tells of each.
+async fn list(
+    api: &Api,
+    config: &Config,
+    policy: &Policy,
+    mailboxes: &Mailboxes,
+    tell: &mut impl FnMut(&'static str, Finding),
+) -> Result<(), UpstreamError> {
+    let mut all = Vec::new();
+    for source in &mailboxes.sources {
+        let began = Instant::now();
+        let wanted = Wanted {
+            mailbox: &source.id,
+            most: config.limits.messages,
+            keywords: policy.delete == DeletePolicy::Hide && policy.shared.is_none(),
+        };
+        let listed = listing::list(api, wanted).await?;
+        let octets: u64 = listed.iter().map(|email| email.size).sum();
+        let told = format!(
+            "{}: {} messages, {octets} octets, in {} ms",
+            source.folder,
+            listed.len(),
+            began.elapsed().as_millis()
+        );
+        tell("listing", Finding::Good(told));
+        all.push(listed);
+    }
+    let kept = vec![Kept::default(); all.len()];
+    let policy = Policy {
+        folders: mailboxes.sources.iter().map(|it| it.folder.clone()).collect(),
+        ..policy.clone()
+    };
+    let making = Making {
+        policy: &policy,
+        sources: &mailboxes.sources,
+        kept: &kept,
+        sizes: &HashMap::new(),
+        now: session::now(),
+    };
+    let (_, maildrop) = Messages::assemble(Listed::new(all)?, &making)?;
+    if let Some(first) = maildrop.get(0) {
+        let told = format!(
+            "{} messages are shown; the first unique id is {}",
+            maildrop.len(),
+            first.unique_id
+        );
+        tell("maildrop", Finding::Good(told));
+    }
     Ok(())
+}
+
+/// What becomes of deleted messages.
+fn deletion(policy: &Policy, mailboxes: &Mailboxes) -> String {
+    match &policy.delete {
+        DeletePolicy::Refuse => "stay: deletion is refused (read-only)".to_owned(),
+        DeletePolicy::Trash => "are moved to the Trash".to_owned(),
+        DeletePolicy::TrashIfThere if mailboxes.trash.is_some() => {
+            "are moved to the Trash".to_owned()
+        }
+        DeletePolicy::TrashIfThere | DeletePolicy::Expunge => {
+            "are destroyed: gone for good".to_owned()
+        }
+        DeletePolicy::Archive => "are moved to the Archive".to_owned(),
+        DeletePolicy::Move(folder) => format!("are moved to {folder}"),
+        DeletePolicy::Seen => "stay, and are marked as read".to_owned(),
+        DeletePolicy::Hide => "stay, and are not shown to this login again".to_owned(),
+    }
+}
+
+/// What is kept in the store, which has to be there.
+fn needs_store(policy: &Policy, mailboxes: &Mailboxes) -> Vec<String> {
+    let mut needed = Vec::new();
+    if policy.delete == DeletePolicy::Hide {
+        for source in mailboxes.sources.iter().filter(|it| !it.has_keywords) {
+            needed.push(format!(
+                "what is hidden of {} is kept here, not upstream: --state must be set",
+                source.folder
+            ));
+        }
+    }
+    if policy.expire_after.is_some() {
+        let told = "expire_after keeps here what was retrieved when: --state must be set";
+        needed.push(told.to_owned());
+    }
+    needed
 }
 
 /// A handshake for its own sake: nothing is sent over it.
@@ -198,8 +279,15 @@ fn advice(error: &UpstreamError) -> &'static str {
         _ if says("session resource") => {
             "check the path in `upstream`: it must be the JMAP session resource, often /.well-known/jmap or /jmap/session"
         }
+        _ if says("no folder") => {
+            "check the name: levels are separated by /, and upper and lower case differ"
+        }
+        _ if says("is shared") => {
+            "share the mailbox upstream first, and give its owner's name as the server does"
+        }
+        _ if says("unique_ids") => "change `unique_ids`",
         UpstreamError::Misconfigured(_) => {
-            "the account or the `delete` policy (trash, expunge, refuse) has to be changed"
+            "the account, its rights or the policy (`delete`, `seen`, `expire_after`) has to be changed"
         }
         _ => {
             "the server has trouble of its own, or does not speak JMAP here: try again, and look at its log"

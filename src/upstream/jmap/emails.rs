@@ -5,7 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 
 use serde::Deserialize;
 
-/// An Email as the server lists it. None of this ever changes.
+use super::keywords::{Keyword, Keywords};
+use super::mailboxes::MOST_SOURCES;
+
+/// An Email as the server lists it. But for keywords, none of this ever changes.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
@@ -13,6 +16,9 @@ pub(super) struct Listed {
     pub blob_id: Box<str>,
     pub size: u64,
     pub received_at: Box<str>,
+    /// Where they were asked for.
+    #[serde(default)]
+    pub keywords: Keywords,
 }
 
 /// One Email of [`Emails`].
@@ -23,6 +29,10 @@ pub(super) struct Email<'a> {
     pub received_at: &'a str,
     /// Octets of the blob: exact.
     pub size: u64,
+    /// The folder of the maildrop that it was listed from.
+    pub folder: u8,
+    /// It has the keyword that hides it.
+    pub is_hidden: bool,
 }
 
 impl Email<'_> {
@@ -48,8 +58,13 @@ struct Row {
     id: u8,
     blob_id: u8,
     received_at: u8,
+    /// With [`HIDDEN`] in it.
+    folder: u8,
     size: u64,
 }
+
+const HIDDEN: u8 = 0x80;
+const _: () = assert!(MOST_SOURCES <= HIDDEN as usize);
 
 impl Emails {
     /// How many there are.
@@ -84,12 +99,37 @@ impl Emails {
             self.text.push_str(text);
         }
         let size = email.size;
+        let is_hidden = email.keywords.has(Keyword::Hidden);
         self.rows.push(Row {
             start,
             id,
             blob_id,
             received_at,
+            folder: if is_hidden { HIDDEN } else { 0 },
             size,
+        });
+        true
+    }
+
+    /// Appends one that was listed from another folder. False where it does not
+    /// fit.
+    #[must_use]
+    pub fn append(&mut self, email: Email<'_>, folder: u8) -> bool {
+        let Ok(start) = u32::try_from(self.text.len()) else {
+            return false;
+        };
+        // They fitted once.
+        let length = |text: &str| u8::try_from(text.len()).unwrap_or_default();
+        for text in [email.id, email.blob_id, email.received_at] {
+            self.text.push_str(text);
+        }
+        self.rows.push(Row {
+            start,
+            id: length(email.id),
+            blob_id: length(email.blob_id),
+            received_at: length(email.received_at),
+            folder: folder | if email.is_hidden { HIDDEN } else { 0 },
+            size: email.size,
         });
         true
     }
@@ -123,6 +163,8 @@ impl Emails {
             blob_id,
             received_at,
             size,
+            folder: row.folder & !HIDDEN,
+            is_hidden: row.folder & HIDDEN != 0,
         }
     }
 }
@@ -172,6 +214,7 @@ mod tests {
             blob_id: format!("b{id}").into(),
             size: id.len() as u64,
             received_at: received_at.into(),
+            keywords: Keywords::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 /// The longest id, in octets.
-const LONGEST: usize = 255;
+pub(super) const LONGEST: usize = 255;
 
 /// Ids end to end in one string: however short they are, they take hardly more
 /// memory than the JSON that they were read from.

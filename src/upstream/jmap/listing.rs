@@ -12,16 +12,27 @@ use super::emails::{Emails, Listed, Places};
 use super::ids::{Ids, batches};
 use crate::upstream::UpstreamError;
 
+/// What is listed.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The mailbox's id.
+    pub mailbox: &'a str,
+    /// Messages in it, at most.
+    pub most: usize,
+    /// Whether the keyword that hides a message is looked for. A filter would
+    /// leave out what copies are counted by.
+    pub keywords: bool,
+}
+
 /// All Emails of a mailbox, whole, in the order of their arrival.
-pub(super) async fn list(api: &Api, mailbox: &str, most: usize) -> Result<Emails, UpstreamError> {
+pub(super) async fn list(api: &Api, what: Wanted<'_>) -> Result<Emails, UpstreamError> {
     /// Tries at a mailbox that changes meanwhile. Each goes on where the one
     /// before it came to.
     const TRIES: usize = 5;
     let tries = async {
         let mut listing = Listing {
             api,
-            mailbox,
-            most,
+            what,
             emails: Emails::default(),
             places: Places::default(),
             total: None,
@@ -50,8 +61,7 @@ pub(super) async fn list(api: &Api, mailbox: &str, most: usize) -> Result<Emails
 /// A listing under way.
 struct Listing<'a> {
     api: &'a Api,
-    mailbox: &'a str,
-    most: usize,
+    what: Wanted<'a>,
     /// What was got so far, wanted or not.
     emails: Emails,
     places: Places,
@@ -65,7 +75,7 @@ impl Listing<'_> {
     async fn first_page(&mut self) -> Result<Option<Ids>, UpstreamError> {
         let limit = self.api.limits().objects_in_get;
         let of_query = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
-        let get = json!({ "#ids": of_query, "properties": PROPERTIES });
+        let get = json!({ "#ids": of_query, "properties": self.what.properties() });
         let calls = Calls::default()
             .push("Email/query", self.query(0, limit))
             .push("Email/get", get)
@@ -126,7 +136,7 @@ impl Listing<'_> {
     }
 
     fn bound(&self, ids: usize, total: Option<u64>) -> Result<(), UpstreamError> {
-        if ids > self.most || total.is_some_and(|total| total > self.most as u64) {
+        if ids > self.what.most || total.is_some_and(|total| total > self.what.most as u64) {
             return Err(UpstreamError::Misconfigured(
                 "the mailbox has too many messages (upstream_limits.messages)".into(),
             ));
@@ -144,12 +154,12 @@ impl Listing<'_> {
             .iter()
             .filter(|id| self.places.of(id, &self.emails).is_none())
             .collect();
-        let (api, limits) = (self.api, self.api.limits());
+        let (api, limits, properties) = (self.api, self.api.limits(), self.what.properties());
         // The words of the request are less than the rest.
         let octets = limits.request - 1024;
         let pages: Vec<_> = batches(&unknown, limits.objects_in_get, octets, 6)
             .into_iter()
-            .map(|page| get(api, page))
+            .map(|page| get(api, page, properties))
             .collect();
         let mut pages = stream::iter(pages).buffer_unordered(limits.concurrent_requests);
         let mut whole = true;
@@ -189,7 +199,7 @@ impl Listing<'_> {
 
     fn query(&self, position: usize, limit: usize) -> serde_json::Value {
         json!({
-            "filter": { "inMailbox": self.mailbox },
+            "filter": { "inMailbox": self.what.mailbox },
             "sort": [{ "property": "receivedAt", "isAscending": true }],
             "collapseThreads": false,
             "position": position,
@@ -199,16 +209,26 @@ impl Listing<'_> {
     }
 }
 
-const PROPERTIES: [&str; 4] = ["id", "blobId", "size", "receivedAt"];
+impl Wanted<'_> {
+    fn properties(self) -> &'static [&'static str] {
+        const PROPERTIES: [&str; 5] = ["id", "blobId", "size", "receivedAt", "keywords"];
+        if self.keywords {
+            &PROPERTIES
+        } else {
+            &PROPERTIES[..4]
+        }
+    }
+}
 
 async fn get<'a>(
     api: &Api,
     page: Vec<&'a str>,
+    properties: &'static [&'static str],
 ) -> Result<(Vec<&'a str>, GetAnswer<Listed>), UpstreamError> {
     let call = Calls::default()
         .push(
             "Email/get",
-            json!({ "ids": page, "properties": PROPERTIES }),
+            json!({ "ids": page, "properties": properties }),
         )
         .for_account(api.account());
     let answer = api.call(&call).await?.get(0)?;
@@ -241,6 +261,7 @@ fn check(ids: &[&str], answer: GetAnswer<Listed>) -> Result<(Vec<Listed>, bool),
 
 #[cfg(test)]
 mod tests {
+    use super::super::keywords::Keywords;
     use super::*;
 
     #[test]
@@ -251,6 +272,7 @@ mod tests {
                 blob_id: "b".into(),
                 size: 1,
                 received_at: "2026-01-02T00:00:00Z".into(),
+                keywords: Keywords::default(),
             });
             let answer = GetAnswer {
                 state: "s".into(),

@@ -1,8 +1,9 @@
 //! The JMAP upstream (RFC 8620, RFC 8621).
 //!
 //! `http` (credentials, bounded answers, allowed origins) → `resource` (the
-//! session resource) → `api` and `calls` → `mailboxes`, `listing`, `download`,
-//! `removal` → `session`, which is the seam's other side.
+//! session resource) → `api` and `calls` → `mailboxes` and their `tree`,
+//! `listing`, `download`, `removal` → `messages` (the maildrop), `update` (the
+//! policies at QUIT) → `session`, which is the seam's other side.
 //! `docs/decisions/0006-jmap-unique-ids.md` says how messages are told apart.
 
 use std::collections::HashMap;
@@ -20,19 +21,24 @@ use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 mod api;
 mod calls;
 mod config;
+mod date;
 mod diagnosis;
 mod download;
 mod emails;
 mod http;
 mod ids;
+mod keywords;
 mod listing;
 mod mailboxes;
+mod messages;
 mod origin;
 mod removal;
 mod resource;
 mod retry_after;
 mod session;
+mod tree;
 mod unique_ids;
+mod update;
 
 use resource::Resource;
 
@@ -106,22 +112,24 @@ const MOST_ACCOUNTS: usize = 10_000;
 const MOST_SIZES: usize = 10_000;
 
 impl Shared {
-    /// The session resource as it was at the last login.
-    fn resource(&self, credentials: &Credentials) -> Option<Resource> {
-        lock(&self.resources).get(cached_for(credentials)?).cloned()
+    /// The session resource as it was at the last login: for the user's own
+    /// account, or the one that `owner` shares.
+    fn resource(&self, credentials: &Credentials, owner: Option<&str>) -> Option<Resource> {
+        let name = cached_for(credentials, owner)?;
+        lock(&self.resources).get(&name).cloned()
     }
 
-    fn keep_resource(&self, credentials: &Credentials, resource: &Resource) {
-        if let Some(user) = cached_for(credentials) {
+    fn keep_resource(&self, credentials: &Credentials, owner: Option<&str>, resource: &Resource) {
+        if let Some(name) = cached_for(credentials, owner) {
             let mut resources = lock(&self.resources);
-            make_room(&mut resources, user);
-            resources.insert(user.to_owned(), resource.clone());
+            make_room(&mut resources, &name);
+            resources.insert(name, resource.clone());
         }
     }
 
-    fn forget_resource(&self, credentials: &Credentials) {
-        if let Some(user) = cached_for(credentials) {
-            lock(&self.resources).remove(user);
+    fn forget_resource(&self, credentials: &Credentials, owner: Option<&str>) {
+        if let Some(name) = cached_for(credentials, owner) {
+            lock(&self.resources).remove(&name);
         }
     }
 
@@ -142,10 +150,12 @@ impl Shared {
 
 /// The name under which a session resource is remembered. A token's is asked
 /// for each time: only there it shows whose token it is.
-fn cached_for(credentials: &Credentials) -> Option<&str> {
-    match credentials {
-        Credentials::Password { user, .. } => Some(user),
-        Credentials::Bearer { .. } => None,
+fn cached_for(credentials: &Credentials, owner: Option<&str>) -> Option<String> {
+    match (credentials, owner) {
+        (Credentials::Password { user, .. }, None) => Some(user.clone()),
+        // No user name holds a NUL.
+        (Credentials::Password { user, .. }, Some(owner)) => Some(format!("{user}\0{owner}")),
+        (Credentials::Bearer { .. }, _) => None,
     }
 }
 

@@ -1,17 +1,19 @@
 //! The update at QUIT over JMAP (RFC 8621 §4.6): exactly the marked messages
-//! leave the inbox, and the answer says what is true afterwards.
+//! are changed, and the answer says what is true afterwards.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::api::Api;
 use super::calls::{Calls, GetAnswer};
+use super::emails::Emails;
 use super::ids::{Ids, batches};
-use super::listing;
-use super::mailboxes::Mailboxes;
-use crate::maildrop::{DeletePolicy, MessageIndex};
+use super::keywords::{Keyword, Keywords};
+use super::listing::{self, Wanted};
+use super::mailboxes::Source;
+use crate::maildrop::MessageIndex;
 use crate::upstream::UpstreamError;
 
 /// A message that is to leave.
@@ -21,6 +23,22 @@ pub(super) struct Marked {
     pub id: Box<str>,
     pub blob: Box<str>,
     pub received_at: Box<str>,
+    /// The folders that it was listed from: it is to leave these, and no others.
+    pub folders: Vec<u8>,
+}
+
+/// How a message leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Leaving<'a> {
+    /// Out of its folders, and into the Trash where it lies nowhere else. What
+    /// was listed from the Trash itself is expunged.
+    Trash(&'a str),
+    /// Out of its folders and into this mailbox.
+    Into(&'a str),
+    /// Out of its folders, and destroyed where it lies nowhere else.
+    Expunge,
+    /// It stays where it is, with this keyword.
+    Marked(Keyword),
 }
 
 /// Tries at a set whose Emails others change meanwhile.
@@ -31,10 +49,11 @@ const MOST_FAILURES: usize = 2;
 /// What carries an update out.
 pub(super) struct Removal<'a> {
     pub api: &'a Api,
-    pub mailboxes: &'a Mailboxes,
-    pub policy: &'a DeletePolicy,
-    /// Emails of the session that are not marked: never to be touched.
-    pub kept: HashSet<&'a str>,
+    pub sources: &'a [Source],
+    pub leaving: Leaving<'a>,
+    /// All Emails that the session has listed: what is none of these was not
+    /// seen by the client.
+    pub known: &'a Emails,
     pub most_messages: usize,
 }
 
@@ -44,6 +63,15 @@ struct Placed {
     id: Box<str>,
     blob_id: Box<str>,
     mailbox_ids: BTreeMap<String, bool>,
+    /// Where they were asked for.
+    #[serde(default)]
+    keywords: Keywords,
+}
+
+impl Placed {
+    fn is_in(&self, mailbox: &str) -> bool {
+        self.mailbox_ids.get(mailbox) == Some(&true)
+    }
 }
 
 /// Messages as they are now, and the state that says so.
@@ -73,10 +101,6 @@ impl Removal<'_> {
     /// Removes the messages and returns those that are still there, or not
     /// known to be gone. An error means that none is known to be gone.
     pub async fn run(&self, marked: Vec<Marked>) -> Result<Vec<Marked>, UpstreamError> {
-        if !self.policy.writes() {
-            let reason = "the delete policy refuses deletion";
-            return Err(UpstreamError::Misconfigured(reason.into()));
-        }
         let all = marked.len();
         let mut left = Vec::new();
         let mut failure = None;
@@ -99,11 +123,25 @@ impl Removal<'_> {
         }
     }
 
+    /// The ids of the mailboxes that a message was listed from.
+    fn mailboxes(&self, marked: &Marked) -> impl Iterator<Item = &str> {
+        let sources = marked
+            .folders
+            .iter()
+            .filter_map(|folder| self.sources.get(usize::from(*folder)));
+        sources.map(|source| source.id.as_str())
+    }
+
     /// Messages in one request, for the get before and for the set.
     fn batches(&self, marked: &[Marked]) -> Vec<usize> {
         let limits = self.api.limits();
-        let trash = self.mailboxes.trash.as_deref().unwrap_or_default();
-        let patch = 64 + 2 * (self.mailboxes.inbox.len() + trash.len());
+        let target = match self.leaving {
+            Leaving::Trash(mailbox) | Leaving::Into(mailbox) => mailbox,
+            Leaving::Expunge | Leaving::Marked(_) => "",
+        };
+        let named = |marked| self.mailboxes(marked).map(|id| 24 + 2 * id.len()).sum();
+        let named: usize = marked.iter().map(named).max().unwrap_or_default();
+        let patch = 40 + named + 2 * target.len();
         let ids: Vec<&str> = marked.iter().map(|marked| &*marked.id).collect();
         let most = limits.objects_in_get.min(limits.objects_in_set);
         let batches = batches(&ids, most, limits.request - 1024, patch);
@@ -139,7 +177,7 @@ impl Removal<'_> {
         }
     }
 
-    /// Where the messages are now. Those that have left the inbox leave `left`.
+    /// How the messages are now. Those that are gone leave `left`.
     async fn look(
         &self,
         left: &mut Vec<Marked>,
@@ -158,14 +196,28 @@ impl Removal<'_> {
         }
         left.retain(|marked| {
             let email = seen.of(marked);
-            email.is_some_and(|it| it.mailbox_ids.get(&self.mailboxes.inbox) == Some(&true))
+            email.is_some_and(|email| !self.is_gone(marked, email))
         });
         Ok(seen)
     }
 
+    /// Whether nothing is to be done about a message any more: it lies in none
+    /// of the folders that it was listed from, or has the keyword.
+    fn is_gone(&self, marked: &Marked, email: &Placed) -> bool {
+        let is_marked = match self.leaving {
+            Leaving::Marked(keyword) => email.keywords.has(keyword),
+            Leaving::Trash(_) | Leaving::Into(_) | Leaving::Expunge => false,
+        };
+        is_marked || !self.mailboxes(marked).any(|mailbox| email.is_in(mailbox))
+    }
+
     async fn get(&self, left: &[Marked]) -> Result<Seen, UpstreamError> {
         let ids: Vec<&str> = left.iter().map(|marked| &*marked.id).collect();
-        let arguments = json!({ "ids": ids, "properties": ["id", "blobId", "mailboxIds"] });
+        let mut properties = vec!["id", "blobId", "mailboxIds"];
+        if matches!(self.leaving, Leaving::Marked(_)) {
+            properties.push("keywords");
+        }
+        let arguments = json!({ "ids": ids, "properties": properties });
         let call = Calls::default()
             .push("Email/get", arguments)
             .for_account(self.api.account());
@@ -184,7 +236,7 @@ impl Removal<'_> {
     }
 
     /// Some servers replace the id of an unchanged Email, when threads merge
-    /// for example. The inbox is listed again: an Email with the same octets
+    /// for example. Its folders are listed again: an Email with the same octets
     /// and the same time of arrival that the session did not know is the one.
     /// Returns whether there was any.
     async fn follow(
@@ -192,20 +244,39 @@ impl Removal<'_> {
         left: &mut [Marked],
         lost: &HashSet<Box<str>>,
     ) -> Result<bool, UpstreamError> {
-        let listed = listing::list(self.api, &self.mailboxes.inbox, self.most_messages).await?;
         let mut taken: HashSet<Box<str>> = left.iter().map(|marked| marked.id.clone()).collect();
+        let known: HashSet<&str> = self.known.iter().map(|email| email.id).collect();
+        let mut lost = lost.clone();
         let mut found = false;
-        for marked in left.iter_mut().filter(|marked| lost.contains(&marked.id)) {
-            let heir = listed.iter().find(|email| {
-                *email.blob_id == *marked.blob
-                    && *email.received_at == *marked.received_at
-                    && !self.kept.contains(email.id)
-                    && !taken.contains(email.id)
-            });
-            if let Some(heir) = heir {
-                found = true;
-                taken.insert(heir.id.into());
-                marked.id = heir.id.into();
+        for (folder, source) in (0..).zip(self.sources) {
+            let is_lost = |marked: &Marked, lost: &HashSet<Box<str>>| {
+                lost.contains(&marked.id) && marked.folders.contains(&folder)
+            };
+            if !left.iter().any(|marked| is_lost(marked, &lost)) {
+                continue;
+            }
+            let wanted = Wanted {
+                mailbox: &source.id,
+                most: self.most_messages,
+                keywords: false,
+            };
+            let listed = listing::list(self.api, wanted).await?;
+            for marked in left.iter_mut() {
+                if !is_lost(marked, &lost) {
+                    continue;
+                }
+                let heir = listed.iter().find(|email| {
+                    *email.blob_id == *marked.blob
+                        && *email.received_at == *marked.received_at
+                        && !known.contains(email.id)
+                        && !taken.contains(email.id)
+                });
+                if let Some(heir) = heir {
+                    found = true;
+                    lost.remove(&marked.id);
+                    taken.insert(heir.id.into());
+                    marked.id = heir.id.into();
+                }
             }
         }
         Ok(found)
@@ -218,12 +289,15 @@ impl Removal<'_> {
         seen: &Seen,
         destroyed: &mut HashSet<Box<str>>,
     ) -> Result<Said, UpstreamError> {
-        let mut update = serde_json::Map::new();
+        let mut update = Map::new();
         let mut destroy = Vec::new();
-        for email in left.iter().filter_map(|marked| seen.of(marked)) {
-            match self.change(email) {
+        let there = left
+            .iter()
+            .filter_map(|marked| Some((marked, seen.of(marked)?)));
+        for (marked, email) in there {
+            match self.change(marked, email) {
                 Some(patch) => {
-                    update.insert(email.id.to_string(), patch);
+                    update.insert(email.id.to_string(), Value::Object(patch));
                 }
                 None => destroy.push(&*email.id),
             }
@@ -257,23 +331,32 @@ impl Removal<'_> {
         }
     }
 
-    /// How a message leaves: by a patch of its mailboxes, or, where the inbox
-    /// is all it has and the policy says so, by being destroyed (None).
-    fn change(&self, email: &Placed) -> Option<Value> {
-        let inbox = pointer(&self.mailboxes.inbox);
-        let elsewhere = email
+    /// How a message leaves: by a patch, or, where its folders are all it has
+    /// and it is to be expunged, by being destroyed (None).
+    fn change(&self, marked: &Marked, email: &Placed) -> Option<Map<String, Value>> {
+        let folders: HashSet<&str> = self.mailboxes(marked).collect();
+        let is_elsewhere = email
             .mailbox_ids
             .iter()
-            .any(|(mailbox, is_in)| *is_in && *mailbox != self.mailboxes.inbox);
-        let trash = match self.policy {
-            DeletePolicy::Trash | DeletePolicy::TrashIfThere => self.mailboxes.trash.as_deref(),
-            _ => None,
+            .any(|(mailbox, is_in)| *is_in && !folders.contains(mailbox.as_str()));
+        let mut patch = Map::new();
+        let target = match self.leaving {
+            Leaving::Marked(keyword) => {
+                patch.insert(format!("keywords/{}", keyword.as_str()), json!(true));
+                return Some(patch);
+            }
+            Leaving::Into(mailbox) => Some(mailbox),
+            Leaving::Trash(_) | Leaving::Expunge if is_elsewhere => None,
+            Leaving::Trash(trash) if !folders.contains(trash) => Some(trash),
+            Leaving::Trash(_) | Leaving::Expunge => return None,
         };
-        match trash {
-            _ if elsewhere => Some(json!({ inbox: null })),
-            Some(trash) => Some(json!({ inbox: null, pointer(trash): true })),
-            None => None,
+        for mailbox in folders.into_iter().filter(|mailbox| email.is_in(mailbox)) {
+            patch.insert(pointer(mailbox), Value::Null);
         }
+        if let Some(target) = target {
+            patch.insert(pointer(target), json!(true));
+        }
+        Some(patch)
     }
 }
 

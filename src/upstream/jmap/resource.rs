@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::origin::Origins;
+use super::session::is_called;
 use crate::upstream::{Reason, UpstreamError};
 
 pub(super) const CORE: &str = "urn:ietf:params:jmap:core";
@@ -63,10 +64,45 @@ struct Raw {
 #[serde(rename_all = "camelCase")]
 struct RawAccount {
     #[serde(default)]
+    name: String,
+    #[serde(default)]
     is_read_only: bool,
     /// Cyrus: null for a user who has no mailbox yet.
     #[serde(default)]
     account_capabilities: Option<HashMap<String, IgnoredAny>>,
+}
+
+impl Raw {
+    fn with_mail(&self) -> impl Iterator<Item = (&String, &RawAccount)> {
+        self.accounts.iter().filter(|(_, account)| account.can(MAIL))
+    }
+
+    /// The user's own account: the primary one, or the only one.
+    fn own(&self) -> Option<(&String, &RawAccount)> {
+        let primary = self.primary_accounts.get(MAIL);
+        let primary = primary.and_then(|id| self.accounts.get_key_value(id));
+        let mut with_mail = self.with_mail();
+        match (primary, with_mail.next(), with_mail.next()) {
+            (Some(primary), ..) => Some(primary),
+            (None, only, None) => only,
+            _ => None,
+        }
+    }
+
+    /// The account that another user shares, which goes by that user's name.
+    fn shared_by(&self, owner: &str) -> Result<(&String, &RawAccount), UpstreamError> {
+        let misconfigured = |what: &str| UpstreamError::Misconfigured(Reason::quoting(what, owner));
+        let named: Vec<_> = self
+            .with_mail()
+            .filter(|(_, account)| is_called(owner, &account.name))
+            .collect();
+        let exactly = |it: &&(&String, &RawAccount)| it.1.name.to_lowercase() == owner.to_lowercase();
+        match (named.as_slice(), named.iter().find(exactly)) {
+            ([], _) => Err(misconfigured("no mailbox is shared with the user by")),
+            ([only], _) | (_, Some(only)) => Ok(*only),
+            _ => Err(misconfigured("several accounts have the name")),
+        }
+    }
 }
 
 impl RawAccount {
@@ -98,8 +134,14 @@ const LARGEST_REQUEST: u64 = 4 * 1024 * 1024;
 
 impl Resource {
     /// Reads the resource that was found at `base`. Its URLs may be relative;
-    /// where they lead to an origin that is not allowed, it is refused.
-    pub fn parse(json: &[u8], base: &Url, origins: &Origins) -> Result<Self, UpstreamError> {
+    /// where they lead to an origin that is not allowed, it is refused. The
+    /// account is the user's own, or the one that `owner` shares.
+    pub fn parse(
+        json: &[u8],
+        base: &Url,
+        origins: &Origins,
+        owner: Option<&str>,
+    ) -> Result<Self, UpstreamError> {
         let raw: Raw = serde_json::from_slice(json)
             .map_err(|_| UpstreamError::protocol("this is no JMAP session resource"))?;
         let missing = |what: &str| UpstreamError::Misconfigured(what.into());
@@ -124,15 +166,10 @@ impl Resource {
             objects_in_get: at_most(core.max_objects_in_get, MOST_OBJECTS),
             objects_in_set: at_most(core.max_objects_in_set, MOST_OBJECTS),
         };
-        let mut with_mail = raw.accounts.iter().filter(|(_, account)| account.can(MAIL));
-        let primary = raw.primary_accounts.get(MAIL);
-        let primary = primary.and_then(|id| raw.accounts.get_key_value(id));
-        let account = match (primary, with_mail.next(), with_mail.next()) {
-            (Some(primary), ..) => Some(primary),
-            (None, only, None) => only,
-            _ => None,
+        let (id, account) = match owner {
+            None => raw.own().ok_or_else(|| missing("the user has no mail account there"))?,
+            Some(owner) => raw.shared_by(owner)?,
         };
-        let (id, account) = account.ok_or_else(|| missing("the user has no mail account there"))?;
         let resolve = |what: &str, text: &str| {
             let url = base.join(text).map_err(|_| {
                 UpstreamError::Protocol(Reason::quoting("not a URL in the session resource", what))
@@ -146,13 +183,13 @@ impl Resource {
         };
         let resource = Self {
             account: id.clone(),
-            username: raw.username,
+            username: raw.username.clone(),
             read_only: account.is_read_only,
             blob_get: raw.capabilities.contains_key(BLOB) && account.can(BLOB),
             api: resolve("apiUrl", &raw.api_url)?,
             limits,
-            state: raw.state,
-            download: raw.download_url,
+            state: raw.state.clone(),
+            download: raw.download_url.clone(),
             base: base.clone(),
         };
         // Without it, every message would be the same one.
@@ -244,7 +281,7 @@ mod tests {
     fn parse(json: &str) -> Result<Resource, UpstreamError> {
         let base = Url::parse("https://mail.example.com/jmap/session").unwrap();
         let origins = Origins::new(&base, &[]).unwrap();
-        Resource::parse(json.as_bytes(), &base, &origins)
+        Resource::parse(json.as_bytes(), &base, &origins, None)
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! One account's inbox over JMAP.
+//! One account's maildrop over JMAP.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
@@ -9,19 +10,18 @@ use super::Shared;
 use super::api::Api;
 use super::config::Config;
 use super::download::Download;
-use super::emails::{Email, Emails};
+use super::emails::Email;
 use super::http::Http;
-use super::listing;
+use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
-use super::removal::{Marked, Removal};
+use super::messages::{Listed, Making, Messages};
 use super::resource::Resource;
-use super::unique_ids::UniqueIds;
+use super::update::{AtQuit, Folder, mark_read, unusable};
 use crate::maildrop::{
-    Ingredients, Maildrop, MessageIndex, Outcome, Policy, Portion, UniqueIdFormat, Update,
+    DeletePolicy, Ingredient, Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update,
 };
 use crate::sasl::Credentials;
-use crate::store::{FolderKey, Kept, MessageKey, Store};
-use crate::upstream::assembly::{Assembly, Candidate};
+use crate::store::{FolderKey, Kept, Learned, MessageKey, Store};
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
 
 /// Where a session is, and under which policies.
@@ -39,8 +39,23 @@ pub(super) struct JmapSession {
     credentials: Credentials,
     api: Arc<Api>,
     mailboxes: Mailboxes,
-    /// The messages of the maildrop, by index.
-    messages: Emails,
+    messages: Messages,
+    /// By folder, once they were listed.
+    folders: Vec<Folder>,
+    /// When messages were first retrieved, in seconds since 1970, as far as
+    /// that was known at login and matters.
+    retrieved: HashMap<MessageIndex, i64>,
+    /// What is to be kept of messages, and was not written yet.
+    learned: BTreeMap<MessageIndex, News>,
+    /// Messages that were marked as read.
+    read: HashSet<MessageIndex>,
+}
+
+/// What was learned of a message.
+#[derive(Clone, Copy, Debug, Default)]
+struct News {
+    octets: Option<u64>,
+    retrieved: Option<i64>,
 }
 
 impl JmapSession {
@@ -48,33 +63,37 @@ impl JmapSession {
     /// inbox. The session resource may be known from a login before; where that
     /// turns out to be no good any more, it is asked for again.
     pub async fn login(place: Place, credentials: Credentials) -> Result<Self, UpstreamError> {
-        let (config, shared) = (&place.config, &place.shared);
-        if let Some(resource) = shared.resource(&credentials) {
-            let api = Self::api(config, shared, &credentials, Some(resource)).await?;
-            let found = mailboxes::find(&api, &place.policy).await;
+        check_unique_ids(&place.policy)?;
+        let shared = &place.shared;
+        let owner = place.policy.shared.as_deref();
+        let has_store = place.store.is_some();
+        if let Some(resource) = shared.resource(&credentials, owner) {
+            let api = Self::api(&place, &credentials, Some(resource)).await?;
+            let found = mailboxes::find(&api, &place.policy, has_store).await;
             match found {
                 Ok(mailboxes) if !api.is_outdated() => {
                     return Self::open(place, credentials, api, mailboxes);
                 }
                 Err(error) if is_final(&error) => return Err(error),
-                Ok(_) | Err(_) => shared.forget_resource(&credentials),
+                Ok(_) | Err(_) => shared.forget_resource(&credentials, owner),
             }
         }
-        let api = Self::api(config, shared, &credentials, None).await?;
-        let mailboxes = mailboxes::find(&api, &place.policy).await?;
+        let api = Self::api(&place, &credentials, None).await?;
+        let mailboxes = mailboxes::find(&api, &place.policy, has_store).await?;
         Self::open(place, credentials, api, mailboxes)
     }
 
     async fn api(
-        config: &Arc<Config>,
-        shared: &Arc<Shared>,
+        place: &Place,
         credentials: &Credentials,
         resource: Option<Resource>,
     ) -> Result<Api, UpstreamError> {
+        let (config, shared) = (&place.config, &place.shared);
         let http = Http::new(Arc::clone(config), Arc::clone(shared), credentials)?;
+        let owner = place.policy.shared.as_deref();
         let resource = match resource {
             Some(resource) => resource,
-            None => fetch(&http, config, credentials).await?,
+            None => fetch(&http, config, credentials, owner).await?,
         };
         Ok(Api::new(http, resource))
     }
@@ -85,17 +104,23 @@ impl JmapSession {
         api: Api,
         mailboxes: Mailboxes,
     ) -> Result<Self, UpstreamError> {
-        if api.resource.read_only && place.policy.writes() {
+        if api.resource.read_only && needs_write(&place.policy) {
             let reason = "the account is read-only, and the delete policy needs to write";
             return Err(UpstreamError::Misconfigured(reason.into()));
         }
-        place.shared.keep_resource(&credentials, &api.resource);
+        let owner = place.policy.shared.as_deref();
+        let shared = &place.shared;
+        shared.keep_resource(&credentials, owner, &api.resource);
         Ok(Self {
             place,
             credentials,
             api: Arc::new(api),
             mailboxes,
-            messages: Emails::default(),
+            messages: Messages::default(),
+            folders: Vec::new(),
+            retrieved: HashMap::new(),
+            learned: BTreeMap::new(),
+            read: HashSet::new(),
         })
     }
 
@@ -115,9 +140,10 @@ impl JmapSession {
     /// Asks for the session resource again. Returns whether it is another one
     /// than before; on a failure the one that is there stays.
     async fn renew(&mut self) -> bool {
-        self.place.shared.forget_resource(&self.credentials);
-        let (config, shared) = (&self.place.config, &self.place.shared);
-        let Ok(api) = Self::api(config, shared, &self.credentials, None).await else {
+        let owner = self.place.policy.shared.as_deref();
+        let shared = &self.place.shared;
+        shared.forget_resource(&self.credentials, owner);
+        let Ok(api) = Self::api(&self.place, &self.credentials, None).await else {
             return false;
         };
         // The ids of the messages are those of this account.
@@ -125,9 +151,7 @@ impl JmapSession {
             return false;
         }
         let changed = !api.resource.leads_as(&self.api.resource);
-        self.place
-            .shared
-            .keep_resource(&self.credentials, &api.resource);
+        shared.keep_resource(&self.credentials, owner, &api.resource);
         self.api = Arc::new(api);
         changed
     }
@@ -137,6 +161,138 @@ impl JmapSession {
             self.renew().await;
         }
     }
+
+    /// What is kept of the folders, by their places.
+    async fn kept(&self) -> Result<Vec<Kept>, UpstreamError> {
+        let mut all = Vec::new();
+        for source in &self.mailboxes.sources {
+            let kept = match &self.place.store {
+                Some(store) => store.folder(&self.key(&source.name)).await,
+                None => Ok(Kept::default()),
+            };
+            all.push(kept.map_err(unusable)?);
+        }
+        Ok(all)
+    }
+
+    fn key(&self, folder: &str) -> FolderKey {
+        FolderKey {
+            account: self.credentials.mailbox().to_lowercase(),
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// The listings of the folders, one after the other.
+    async fn listed(&self) -> Result<Listed, UpstreamError> {
+        let policy = &self.place.policy;
+        // In an account that several users share, they are all users' keywords.
+        let keywords = policy.delete == DeletePolicy::Hide && policy.shared.is_none();
+        let mut most = self.place.config.limits.messages;
+        let mut folders = Vec::new();
+        for source in &self.mailboxes.sources {
+            let wanted = Wanted {
+                mailbox: &source.id,
+                most,
+                keywords,
+            };
+            let emails = listing::list(&self.api, wanted).await?;
+            most -= emails.len().min(most);
+            folders.push(emails);
+        }
+        Listed::new(folders)
+    }
+
+    /// Writes what was learned. It may be lost: a failure is logged.
+    async fn keep_learned(&mut self) {
+        let learned = std::mem::take(&mut self.learned);
+        let Some(store) = &self.place.store else {
+            return;
+        };
+        let mut batches: BTreeMap<u8, Vec<Learned>> = BTreeMap::new();
+        for (message, news) in learned {
+            if let Some((folder, key)) = self.messages.kept_as(message).into_iter().next() {
+                batches.entry(folder).or_default().push(Learned {
+                    message: key,
+                    octets: news.octets,
+                    retrieved: news.retrieved,
+                });
+            }
+        }
+        for (folder, batch) in batches {
+            let Some(folder) = self.folders.get(usize::from(folder)) else {
+                continue;
+            };
+            if let Err(error) = store.learn(&folder.key, batch).await {
+                tracing::warn!(%error, "sizes and times of messages were not kept");
+            }
+        }
+    }
+
+    /// Messages whose time is over and which are not deleted anyway.
+    fn expired(&self, update: &Update) -> Vec<MessageIndex> {
+        let Some(age) = self.place.policy.expire_after else {
+            return Vec::new();
+        };
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        let oldest = now().saturating_sub(age);
+        let due = self
+            .retrieved
+            .iter()
+            .filter(|(message, retrieved)| {
+                **retrieved < oldest && update.delete().binary_search(message).is_err()
+            })
+            .map(|(message, _)| *message);
+        let mut due: Vec<MessageIndex> = due.collect();
+        due.sort_unstable();
+        due
+    }
+
+    fn at_quit(&self) -> AtQuit<'_> {
+        AtQuit {
+            api: &self.api,
+            policy: &self.place.policy,
+            mailboxes: &self.mailboxes,
+            messages: &self.messages,
+            folders: &self.folders,
+            store: self.place.store.as_ref(),
+            most_messages: self.place.config.limits.messages,
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Whether the account has to be writable. What `hide` cannot write there, the
+/// store keeps.
+pub(super) fn needs_write(policy: &Policy) -> bool {
+    let deletes = policy.delete.writes() && policy.delete != DeletePolicy::Hide;
+    deletes || policy.seen != SeenPolicy::Never || policy.expire_after.is_some()
+}
+
+/// JMAP has blobIds and Email ids, and nothing else that names messages.
+pub(super) fn check_unique_ids(policy: &Policy) -> Result<(), UpstreamError> {
+    let Some(format) = &policy.unique_ids else {
+        return Ok(());
+    };
+    let lacking = format.ingredients().find_map(|ingredient| match ingredient {
+        Ingredient::BlobId | Ingredient::EmailId => None,
+        Ingredient::Uid | Ingredient::UidValidity => {
+            Some("unique_ids needs UIDs: over JMAP use \"jmap\" or \"emailid\"")
+        }
+        Ingredient::Guid | Ingredient::FileName => {
+            Some("unique_ids needs GUIDs: over JMAP use \"jmap\" or \"emailid\"")
+        }
+        Ingredient::GmailId => {
+            Some("unique_ids needs Gmail's ids: over JMAP use \"jmap\" or \"emailid\"")
+        }
+    });
+    lacking.map_or(Ok(()), |reason| {
+        Err(UpstreamError::Misconfigured(reason.into()))
+    })
 }
 
 /// Whether asking for the session resource again cannot mend this.
@@ -151,14 +307,16 @@ fn is_final(error: &UpstreamError) -> bool {
     )
 }
 
-/// The session resource, which must be that of the user who logs in.
+/// The session resource, which must be that of the user who logs in, for the
+/// account that another user shares, where it is to be that one.
 pub(super) async fn fetch(
     http: &Http,
     config: &Config,
     credentials: &Credentials,
+    shared: Option<&str>,
 ) -> Result<Resource, UpstreamError> {
     let (base, json) = http.resource(&config.resource).await?;
-    let resource = Resource::parse(&json, &base, &config.origins)?;
+    let resource = Resource::parse(&json, &base, &config.origins, shared)?;
     match credentials {
         // HTTP carries no name beside a token: whose it is shows here.
         Credentials::Bearer { user, .. } if !is_same_user(user, &resource.username) => {
@@ -171,6 +329,11 @@ pub(super) async fn fetch(
 /// Whether a server may call this user so: with or without a domain. Some
 /// servers give no name at all (RFC 8620 §2).
 fn is_same_user(user: &str, username: &str) -> bool {
+    username.is_empty() || is_called(user, username)
+}
+
+/// Whether both are names of one user, with or without a domain.
+pub(super) fn is_called(user: &str, username: &str) -> bool {
     let split = |name: &str| -> (String, Option<String>) {
         match name.to_lowercase().split_once('@') {
             Some((local, domain)) => (local.to_owned(), Some(domain.to_owned())),
@@ -178,46 +341,53 @@ fn is_same_user(user: &str, username: &str) -> bool {
         }
     };
     let ((local, domain), (other, other_domain)) = (split(user), split(username));
-    username.is_empty()
-        || local == other && (domain.is_none() || other_domain.is_none() || domain == other_domain)
+    local == other && (domain.is_none() || other_domain.is_none() || domain == other_domain)
 }
 
 #[async_trait]
 impl UpstreamSession for JmapSession {
     async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
-        Ok(vec!["INBOX".to_owned()])
+        let sources = self.mailboxes.sources.iter();
+        Ok(sources.map(|source| source.name.clone()).collect())
     }
 
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
-        let most = self.place.config.limits.messages;
-        let listed = listing::list(&self.api, &self.mailboxes.inbox, most).await?;
-        let policy = Arc::clone(&self.place.policy);
-        let kept = Kept::default();
-        let mut assembly = Assembly::new(&policy, UniqueIdFormat::jmap(), 0, listed.len());
-        assembly.folder("INBOX", &kept);
-        let mut unique_ids = UniqueIds::default();
-        let learned = self.place.shared.octets(self.credentials.mailbox());
-        for (row, email) in (0..).zip(listed.iter()) {
-            let unique_id = unique_ids
-                .next(email.blob_id)
-                .ok_or_else(|| UpstreamError::protocol("a blobId that cannot be a unique id"))?;
-            let octets = learned.get(email.blob_id).copied().unwrap_or(email.size);
-            assembly.message(&Candidate {
-                row,
-                octets,
-                received: None,
-                key: unique_id.as_str().as_bytes(),
-                known: Ingredients {
-                    email_id: Some(email.id),
-                    blob_id: Some(unique_id.as_str()),
-                    ..Ingredients::default()
-                },
-            })?;
+        let kept = self.kept().await?;
+        let listed = self.listed().await?;
+        let sources = &self.mailboxes.sources;
+        // A folder that was named twice is one.
+        let policy = Policy {
+            folders: sources.iter().map(|source| source.folder.clone()).collect(),
+            ..Policy::clone(&self.place.policy)
+        };
+        let making = Making {
+            policy: &policy,
+            sources,
+            kept: &kept,
+            sizes: &self.place.shared.octets(self.credentials.mailbox()),
+            now: now(),
+        };
+        let (messages, maildrop) = Messages::assemble(listed, &making)?;
+        self.folders = sources
+            .iter()
+            .zip(&kept)
+            .map(|(source, kept)| Folder {
+                key: self.key(&source.name),
+                hides_by_store: !source.has_keywords || !kept.hidden.is_empty(),
+            })
+            .collect();
+        if policy.expire_after.is_some() {
+            for message in 0..messages.len() {
+                let first = messages.kept_as(message).into_iter().next();
+                let since = first.and_then(|(folder, key)| {
+                    let kept = kept.get(usize::from(folder))?;
+                    kept.retrieved.get(&key).copied()
+                });
+                self.retrieved.extend(since.map(|it| (message, it)));
+            }
         }
-        drop(unique_ids);
-        let assembled = assembly.finish()?;
-        self.messages = listed;
-        Ok(assembled.maildrop)
+        self.messages = messages;
+        Ok(maildrop)
     }
 
     async fn retrieve(
@@ -238,54 +408,63 @@ impl UpstreamSession for JmapSession {
         Ok(Box::new(begun?))
     }
 
-    fn kept_as(&self, _message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
-        None
+    fn kept_as(&self, message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
+        let (folder, key) = self.messages.kept_as(message).into_iter().next()?;
+        let folder = self.folders.get(usize::from(folder))?;
+        Some((folder.key.clone(), key))
     }
 
     async fn delivered(&mut self, message: MessageIndex, octets: u64) {
-        if let Some(known) = self.messages.get(message)
-            && known.size != octets
-        {
+        let Some(known) = self.messages.get(message) else {
+            return;
+        };
+        let mut news = self.learned.get(&message).copied().unwrap_or_default();
+        if known.size != octets {
             let account = self.credentials.mailbox();
-            self.place
-                .shared
-                .learn_octets(account, known.blob_id, octets);
+            let shared = &self.place.shared;
+            shared.learn_octets(account, known.blob_id, octets);
+            news.octets = Some(octets);
+        }
+        let policy = &self.place.policy;
+        if policy.expire_after.is_some() && !self.retrieved.contains_key(&message) {
+            news.retrieved = news.retrieved.or_else(|| Some(now()));
+        }
+        if self.place.store.is_some() && (news.octets.is_some() || news.retrieved.is_some()) {
+            self.learned.insert(message, news);
+        }
+        if policy.seen == SeenPolicy::OnRetr && self.read.insert(message) {
+            mark_read(&self.api, &self.messages, &[message]).await;
         }
     }
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
-        let marked: HashSet<MessageIndex> = update.delete().iter().copied().collect();
-        let mut going = Vec::with_capacity(marked.len());
-        for &index in update.delete() {
-            let known = self.known(index)?;
-            going.push(Marked {
-                index,
-                id: known.id.into(),
-                blob: known.blob_id.into(),
-                received_at: known.received_at.into(),
-            });
-        }
         self.renew_if_outdated().await;
-        let kept = self.messages.iter().enumerate();
-        let kept = kept.filter(|(index, _)| !marked.contains(index));
-        let removal = Removal {
-            api: &self.api,
-            mailboxes: &self.mailboxes,
-            policy: &self.place.policy.delete,
-            kept: kept.map(|(_, email)| email.id).collect(),
-            most_messages: self.place.config.limits.messages,
+        if self.place.policy.seen == SeenPolicy::OnQuit {
+            mark_read(&self.api, &self.messages, update.retrieved()).await;
+        }
+        let deleted = self.at_quit().delete(update.delete()).await;
+        // What could not be deleted is no reason to forget what was retrieved.
+        let expired = match &deleted {
+            Ok(_) => self.at_quit().expire(self.expired(update)).await,
+            Err(_) => Vec::new(),
         };
-        let left = removal.run(going).await?;
-        let left: HashSet<MessageIndex> = left.iter().map(|marked| marked.index).collect();
+        self.keep_learned().await;
+        let left = deleted?;
         let (remaining, removed) = update
             .delete()
             .iter()
             .copied()
             .partition(|index| left.contains(index));
-        Ok(Outcome { removed, remaining })
+        Ok(Outcome {
+            removed,
+            remaining,
+            expired,
+        })
     }
 
-    async fn close(&mut self) {}
+    async fn close(&mut self) {
+        self.keep_learned().await;
+    }
 }
 
 #[cfg(test)]

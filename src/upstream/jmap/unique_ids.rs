@@ -9,31 +9,35 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use ring::digest;
 
-use crate::maildrop::UniqueId;
-
 /// Octets up to which a blobId is its own unique id; the rest of the 70 are
 /// for a suffix.
 const LONGEST: usize = 58;
 
-/// Makes the unique ids of one mailbox, in its order.
+/// Counts the copies of one mailbox, in its order: all of them, whatever is
+/// shown.
 #[derive(Default)]
-pub(super) struct UniqueIds<'a> {
+pub(super) struct Copies<'a> {
     /// How many messages have a blob.
-    copies: HashMap<&'a str, u64>,
+    copies: HashMap<&'a str, u32>,
 }
 
-impl<'a> UniqueIds<'a> {
-    /// The unique id of the next message, which no message before it has: no
-    /// blobId that is taken as it is has the dot of a suffix.
-    pub fn next(&mut self, blob: &'a str) -> Option<UniqueId> {
+impl<'a> Copies<'a> {
+    /// Which copy of its blob the next message is, from 1.
+    pub fn next(&mut self, blob: &'a str) -> u32 {
         let copies = self.copies.entry(blob).or_default();
-        *copies += 1;
-        let mut text = base(blob);
-        if *copies > 1 {
-            text.push_str(&format!(".{copies}"));
-        }
-        UniqueId::new(text)
+        *copies = copies.saturating_add(1);
+        *copies
     }
+}
+
+/// The unique id of a copy, which no other message of the mailbox has: no
+/// blobId that is taken as it is has the dot of a suffix.
+pub(super) fn unique_id(blob: &str, copy: u32) -> String {
+    let mut text = base(blob);
+    if copy > 1 {
+        text.push_str(&format!(".{copy}"));
+    }
+    text
 }
 
 /// The blobId itself where it is an id (RFC 8620 §1.2) that leaves room, else
@@ -50,13 +54,15 @@ fn base(blob: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::maildrop::UniqueId;
 
     fn ids(blobs: &[&str]) -> Vec<String> {
-        let mut ids = UniqueIds::default();
-        blobs
-            .iter()
-            .map(|blob| ids.next(blob).unwrap().to_string())
-            .collect()
+        let mut copies = Copies::default();
+        let id = |blob: &&'_ str| unique_id(blob, copies.next(blob));
+        let ids: Vec<String> = blobs.iter().map(id).collect();
+        let fits = |id: &String| UniqueId::new(id.clone()).is_some();
+        assert!(ids.iter().all(fits));
+        ids
     }
 
     #[test]
