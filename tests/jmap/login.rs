@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::ScriptedJmap;
 use crate::support::scripted_jmap::{
-    API, Answer, Builder, CORE, End, Framing, INBOX, MAIL, Reply, SESSION,
+    API, Answer, Builder, CORE, End, Framing, INBOX, MAIL, Reply, SESSION, TRASH,
 };
 use crate::{IMPATIENT, alice, changed, code, configured, front, instead, login};
 
@@ -262,7 +262,7 @@ fn methods_that_fail() {
 #[test]
 fn mailboxes_that_cannot_be_used() {
     let without_inbox = ScriptedJmap::builder().account(|it| {
-        it.mailboxes.retain(|(id, _)| id != INBOX);
+        it.mailboxes.retain(|mailbox| mailbox.id != INBOX);
     });
     refused("no inbox", without_inbox, PERMANENT);
     let rights = |right: &'static str| {
@@ -295,10 +295,7 @@ fn mailboxes_that_cannot_be_used() {
 #[test]
 fn what_the_policy_cannot_do_is_refused_at_the_login() {
     let server = ScriptedJmap::builder()
-        .account(|it| {
-            it.mailboxes
-                .retain(|(_, role)| role.as_deref() != Some("trash"))
-        })
+        .account(|it| it.mailboxes.retain(|mailbox| mailbox.id != TRASH))
         .start();
     for (policy, good) in [("trash", false), ("expunge", true), ("refuse", true)] {
         let gateway = front(&server, &["--delete", policy]);

@@ -64,7 +64,7 @@ fn what_is_in_other_mailboxes_loses_only_the_inbox() {
 fn ids_of_mailboxes_are_escaped_in_patches() {
     let server = with(1)
         .account(|it| {
-            it.mailboxes[0].0 = "in/box~".to_owned();
+            it.mailboxes[0].id = "in/box~".to_owned();
             it.emails[0].mailboxes = ["in/box~".to_owned()].into();
         })
         .on_method("Email/set", |arguments, account| {

@@ -13,10 +13,10 @@ use tokio_rustls::TlsConnector;
 use super::api::Api;
 use super::config::Config;
 use super::http::Http;
-use super::session;
 use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
 use super::messages::{Listed, Making, Messages};
+use super::session;
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::sasl::Credentials;
 use crate::store::Kept;
@@ -97,13 +97,12 @@ async fn walk(
         |step: &'static str, error: UpstreamError| bad(step, error.to_string(), advice(&error));
     let http = Http::new(Arc::new(config.clone()), Arc::default(), credentials)
         .map_err(|error| explain("login", error))?;
-    let resource =
-        session::fetch(&http, config, credentials, policy.shared.as_deref())
-            .await
-            .map_err(|error| match error {
-                UpstreamError::Authentication => explain("login", error),
-                error => explain("session", error),
-            })?;
+    let resource = session::fetch(&http, config, credentials, policy.shared.as_deref())
+        .await
+        .map_err(|error| match error {
+            UpstreamError::Authentication => explain("login", error),
+            error => explain("session", error),
+        })?;
     tell(
         "login",
         Finding::Good(format!("{} is let in", credentials.user().escape_debug())),
@@ -181,7 +180,11 @@ async fn list(
     }
     let kept = vec![Kept::default(); all.len()];
     let policy = Policy {
-        folders: mailboxes.sources.iter().map(|it| it.folder.clone()).collect(),
+        folders: mailboxes
+            .sources
+            .iter()
+            .map(|it| it.folder.clone())
+            .collect(),
         ..policy.clone()
     };
     let making = Making {

@@ -191,7 +191,8 @@ async fn with_names(api: &Api, policy: &Policy) -> Result<Vec<Mailbox>, Upstream
     let wanted = |mailbox: &Mailbox| {
         let mut folders = policy.folders.iter().chain(moved_to);
         mailbox.role.is_some()
-            || folders.any(|folder| !mailbox.name.is_empty() && folder.as_str().contains(&*mailbox.name))
+            || folders
+                .any(|folder| !mailbox.name.is_empty() && folder.as_str().contains(&*mailbox.name))
     };
     for _ in 0..TRIES {
         if let Some(found) = all(api, wanted).await? {
@@ -231,7 +232,9 @@ async fn all(
         if page.position.is_some_and(|position| position != before) && !page.ids.is_empty() {
             return Err(UpstreamError::protocol("another page than was asked for"));
         }
-        if page.total.is_some_and(|total| total > MOST_MAILBOXES as u64)
+        if page
+            .total
+            .is_some_and(|total| total > MOST_MAILBOXES as u64)
             || listed.len() + page.ids.len() > MOST_MAILBOXES
         {
             return misconfigured("the account has too many mailboxes to find one by its name");
@@ -314,8 +317,16 @@ impl Choice<'_> {
                 "the delete policy would move messages to where they are already",
             );
         }
-        if let Some(closed) = target.into_iter().chain(trash).find(|it| !it.my_rights.may_add_items) {
-            let name = if closed.has_role("trash") { "the Trash" } else { &*closed.name };
+        if let Some(closed) = target
+            .into_iter()
+            .chain(trash)
+            .find(|it| !it.my_rights.may_add_items)
+        {
+            let name = if closed.has_role("trash") {
+                "the Trash"
+            } else {
+                &*closed.name
+            };
             return misconfigured(Reason::quoting("nothing may be added to", name));
         }
         if self.policy.expire_after.is_some() {
@@ -364,9 +375,8 @@ impl Choice<'_> {
             return refuse("nothing may be marked as read in this folder, and the policy needs to");
         }
         // In an account that several users share, each would hide for all.
-        let has_keywords = rights.may_set_keywords
-            && policy.shared.is_none()
-            && !self.api.resource.read_only;
+        let has_keywords =
+            rights.may_set_keywords && policy.shared.is_none() && !self.api.resource.read_only;
         if policy.delete == DeletePolicy::Hide && !has_keywords && !self.has_store {
             return refuse("hide needs keywords upstream or --state, and there are none in");
         }

@@ -180,7 +180,9 @@ impl Messages {
 
     /// The number of messages.
     pub fn len(&self) -> usize {
-        self.rows.as_ref().map_or(self.listed.emails.len(), Vec::len)
+        self.rows
+            .as_ref()
+            .map_or(self.listed.emails.len(), Vec::len)
     }
 
     /// The folders that a message was listed from, the one that it is shown

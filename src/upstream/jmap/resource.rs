@@ -74,7 +74,9 @@ struct RawAccount {
 
 impl Raw {
     fn with_mail(&self) -> impl Iterator<Item = (&String, &RawAccount)> {
-        self.accounts.iter().filter(|(_, account)| account.can(MAIL))
+        self.accounts
+            .iter()
+            .filter(|(_, account)| account.can(MAIL))
     }
 
     /// The user's own account: the primary one, or the only one.
@@ -96,7 +98,8 @@ impl Raw {
             .with_mail()
             .filter(|(_, account)| is_called(owner, &account.name))
             .collect();
-        let exactly = |it: &&(&String, &RawAccount)| it.1.name.to_lowercase() == owner.to_lowercase();
+        let exactly =
+            |it: &&(&String, &RawAccount)| it.1.name.to_lowercase() == owner.to_lowercase();
         match (named.as_slice(), named.iter().find(exactly)) {
             ([], _) => Err(misconfigured("no mailbox is shared with the user by")),
             ([only], _) | (_, Some(only)) => Ok(*only),
@@ -167,7 +170,9 @@ impl Resource {
             objects_in_set: at_most(core.max_objects_in_set, MOST_OBJECTS),
         };
         let (id, account) = match owner {
-            None => raw.own().ok_or_else(|| missing("the user has no mail account there"))?,
+            None => raw
+                .own()
+                .ok_or_else(|| missing("the user has no mail account there"))?,
             Some(owner) => raw.shared_by(owner)?,
         };
         let resolve = |what: &str, text: &str| {

@@ -278,18 +278,20 @@ pub(super) fn check_unique_ids(policy: &Policy) -> Result<(), UpstreamError> {
     let Some(format) = &policy.unique_ids else {
         return Ok(());
     };
-    let lacking = format.ingredients().find_map(|ingredient| match ingredient {
-        Ingredient::BlobId | Ingredient::EmailId => None,
-        Ingredient::Uid | Ingredient::UidValidity => {
-            Some("unique_ids needs UIDs: over JMAP use \"jmap\" or \"emailid\"")
-        }
-        Ingredient::Guid | Ingredient::FileName => {
-            Some("unique_ids needs GUIDs: over JMAP use \"jmap\" or \"emailid\"")
-        }
-        Ingredient::GmailId => {
-            Some("unique_ids needs Gmail's ids: over JMAP use \"jmap\" or \"emailid\"")
-        }
-    });
+    let lacking = format
+        .ingredients()
+        .find_map(|ingredient| match ingredient {
+            Ingredient::BlobId | Ingredient::EmailId => None,
+            Ingredient::Uid | Ingredient::UidValidity => {
+                Some("unique_ids needs UIDs: over JMAP use \"jmap\" or \"emailid\"")
+            }
+            Ingredient::Guid | Ingredient::FileName => {
+                Some("unique_ids needs GUIDs: over JMAP use \"jmap\" or \"emailid\"")
+            }
+            Ingredient::GmailId => {
+                Some("unique_ids needs Gmail's ids: over JMAP use \"jmap\" or \"emailid\"")
+            }
+        });
     lacking.map_or(Ok(()), |reason| {
         Err(UpstreamError::Misconfigured(reason.into()))
     })

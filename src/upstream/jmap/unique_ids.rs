@@ -58,8 +58,10 @@ mod tests {
 
     fn ids(blobs: &[&str]) -> Vec<String> {
         let mut copies = Copies::default();
-        let id = |blob: &&'_ str| unique_id(blob, copies.next(blob));
-        let ids: Vec<String> = blobs.iter().map(id).collect();
+        let ids: Vec<String> = blobs
+            .iter()
+            .map(|blob| unique_id(blob, copies.next(blob)))
+            .collect();
         let fits = |id: &String| UniqueId::new(id.clone()).is_some();
         assert!(ids.iter().all(fits));
         ids

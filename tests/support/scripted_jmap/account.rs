@@ -10,6 +10,47 @@ use super::{API, BLOB, CORE, DOWNLOAD, MAIL};
 pub const INBOX: &str = "mb-inbox";
 /// The Trash's id.
 pub const TRASH: &str = "mb-trash";
+/// The account that somebody else shares.
+pub const SHARED: &str = "acc-shared";
+
+/// One mailbox.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    pub id: String,
+    pub role: Option<String>,
+    pub name: String,
+    pub parent: Option<String>,
+    /// Of `myRights`, where it says any.
+    pub rights: Value,
+}
+
+impl Mailbox {
+    pub fn new(id: &str, name: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            role: None,
+            name: name.to_owned(),
+            parent: None,
+            rights: Value::Null,
+        }
+    }
+
+    pub fn with_role(mut self, role: &str) -> Self {
+        self.role = Some(role.to_owned());
+        self
+    }
+
+    pub fn below(mut self, parent: &str) -> Self {
+        self.parent = Some(parent.to_owned());
+        self
+    }
+
+    /// One that may not be used so.
+    pub fn without(mut self, right: &str) -> Self {
+        self.rights[right] = json!(false);
+        self
+    }
+}
 
 /// One Email.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +59,7 @@ pub struct Email {
     pub blob: String,
     pub received_at: String,
     pub mailboxes: BTreeSet<String>,
+    pub keywords: BTreeSet<String>,
     pub octets: Vec<u8>,
 }
 
@@ -31,8 +73,7 @@ impl Email {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub emails: Vec<Email>,
-    /// Ids of mailboxes and their roles.
-    pub mailboxes: Vec<(String, Option<String>)>,
+    pub mailboxes: Vec<Mailbox>,
     /// Of the Emails.
     pub state: u64,
     pub session_state: String,
@@ -53,17 +94,19 @@ pub struct Account {
     pub chunked: bool,
     /// Changes to the session resource, made last.
     pub patch: Vec<(String, Value)>,
+    /// Another account that the user may use: its name, and what is in it.
+    pub shared: Option<(String, Box<Account>)>,
     made: u64,
 }
 
 impl Account {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             emails: Vec::new(),
             mailboxes: vec![
-                (INBOX.to_owned(), Some("inbox".to_owned())),
-                (TRASH.to_owned(), Some("trash".to_owned())),
-                ("mb-other".to_owned(), None),
+                Mailbox::new(INBOX, "Inbox").with_role("inbox"),
+                Mailbox::new(TRASH, "Bin").with_role("trash"),
+                Mailbox::new("mb-other", "Other"),
             ],
             state: 1,
             session_state: "session-1".to_owned(),
@@ -79,19 +122,26 @@ impl Account {
             blobs: false,
             chunked: false,
             patch: Vec::new(),
+            shared: None,
             made: 0,
         }
     }
 
     /// Puts a message into the inbox, a minute after the one before.
     pub fn deliver(&mut self, octets: &[u8]) -> String {
+        self.deliver_to(INBOX, octets)
+    }
+
+    /// The same for any mailbox.
+    pub fn deliver_to(&mut self, mailbox: &str, octets: &[u8]) -> String {
         self.made += 1;
         let number = self.made;
         let email = Email {
             id: format!("M{number}"),
             blob: format!("G{number}"),
             received_at: format!("2026-01-02T{:02}:{:02}:00Z", number / 60, number % 60),
-            mailboxes: BTreeSet::from([INBOX.to_owned()]),
+            mailboxes: BTreeSet::from([mailbox.to_owned()]),
+            keywords: BTreeSet::new(),
             octets: octets.to_vec(),
         };
         let id = email.id.clone();
@@ -145,6 +195,12 @@ impl Account {
             "eventSourceUrl": "/jmap/events",
             "state": self.session_state,
         });
+        if let Some((name, account)) = &self.shared {
+            session["accounts"][SHARED] = json!({
+                "name": name, "isPersonal": false, "isReadOnly": account.read_only,
+                "accountCapabilities": { MAIL: {} },
+            });
+        }
         for (pointer, value) in &self.patch {
             match session.pointer_mut(pointer) {
                 Some(place) => *place = value.clone(),

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::account::Account;
+use super::account::{Account, SHARED};
 use super::{OnAnswer, OnMethod, Reply};
 
 /// Answers a request (RFC 8620 §3.3).
@@ -77,9 +77,17 @@ fn resolve(arguments: &Value, responses: &[Value]) -> Value {
 }
 
 fn method(name: &str, arguments: &Value, account: &mut Account) -> Result<Value, &'static str> {
-    if arguments["accountId"] != "acc" {
-        return Err("accountNotFound");
-    }
+    let account = match (arguments["accountId"].as_str(), account) {
+        (Some("acc"), account) => account,
+        (
+            Some(SHARED),
+            Account {
+                shared: Some((_, shared)),
+                ..
+            },
+        ) => shared,
+        _ => return Err("accountNotFound"),
+    };
     match name {
         "Mailbox/query" => Ok(mailbox_query(arguments, account)),
         "Mailbox/get" => mailbox_get(arguments, account),
@@ -104,19 +112,38 @@ fn ids(arguments: &Value, most: usize) -> Result<Vec<String>, &'static str> {
 
 fn mailbox_query(arguments: &Value, account: &Account) -> Value {
     let role = arguments["filter"]["role"].as_str();
-    let with_role = account
+    let found: Vec<&String> = account
         .mailboxes
         .iter()
-        .filter(|it| it.1.as_deref() == role);
-    let ids: Vec<&String> = with_role.map(|(id, _)| id).collect();
-    json!({ "accountId": "acc", "queryState": "1", "position": 0, "ids": ids })
+        .filter(|it| role.is_none() || it.role.as_deref() == role)
+        .map(|it| &it.id)
+        .collect();
+    let position = usize::try_from(arguments["position"].as_u64().unwrap_or(0)).unwrap();
+    let limit = arguments["limit"].as_u64().unwrap_or(u64::MAX);
+    let limit = account.query_limit.min(usize::try_from(limit).unwrap());
+    let ids: Vec<&&String> = found.iter().skip(position).take(limit).collect();
+    let mut answer = json!({
+        "accountId": "acc", "queryState": "1", "position": position, "ids": ids,
+    });
+    if arguments["calculateTotal"] == true {
+        answer["total"] = json!(found.len());
+    }
+    answer
 }
 
 fn mailbox_get(arguments: &Value, account: &Account) -> Result<Value, &'static str> {
     let ids = ids(arguments, account.max_objects_in_get)?;
-    let asked = account.mailboxes.iter().filter(|(id, _)| ids.contains(id));
+    let asked = account.mailboxes.iter().filter(|it| ids.contains(&it.id));
     let list: Vec<Value> = asked
-        .map(|(id, role)| json!({ "id": id, "role": role }))
+        .map(|it| {
+            let mut mailbox = json!({
+                "id": it.id, "role": it.role, "name": it.name, "parentId": it.parent,
+            });
+            if !it.rights.is_null() {
+                mailbox["myRights"] = it.rights.clone();
+            }
+            mailbox
+        })
         .collect();
     Ok(json!({ "accountId": "acc", "state": "1", "list": list, "notFound": [] }))
 }
@@ -161,9 +188,15 @@ fn email_get(arguments: &Value, account: &Account) -> Result<Value, &'static str
             .iter()
             .map(|id| (id.clone(), json!(true)))
             .collect();
+        let keywords: Map<String, Value> = email
+            .keywords
+            .iter()
+            .map(|keyword| (keyword.clone(), json!(true)))
+            .collect();
         let all = json!({
             "id": email.id, "blobId": email.blob, "size": email.octets.len(),
             "receivedAt": email.received_at, "mailboxIds": mailboxes,
+            "keywords": keywords,
         });
         let mut asked = json!({ "id": email.id });
         for property in arguments["properties"].as_array().unwrap() {
@@ -197,11 +230,16 @@ fn email_set(arguments: &Value, account: &mut Account) -> Result<Value, &'static
             continue;
         };
         for (pointer, value) in patch.as_object().unwrap() {
-            let mailbox = pointer.strip_prefix("mailboxIds/").unwrap();
+            let (property, name) = pointer.split_once('/').unwrap();
+            let set = match property {
+                "mailboxIds" => &mut email.mailboxes,
+                "keywords" => &mut email.keywords,
+                other => panic!("{other} is no set"),
+            };
             if value.is_null() {
-                email.mailboxes.remove(mailbox);
+                set.remove(name);
             } else {
-                email.mailboxes.insert(mailbox.to_owned());
+                set.insert(name.to_owned());
             }
         }
         updated.insert(id, Value::Null);

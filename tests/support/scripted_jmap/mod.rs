@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::PATIENCE;
 use super::certificates::Identity;
-pub use account::{Account, Email, INBOX, TRASH};
+pub use account::{Account, Email, INBOX, Mailbox, SHARED, TRASH};
 pub use wire::{End, Framing, Reply, Request};
 
 /// The session resource's path.

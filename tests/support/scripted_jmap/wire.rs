@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::PATIENCE;
 use super::super::tls::Stream;
-use super::account::Account;
+use super::account::{Account, SHARED};
 use super::{API, Answer, DOWNLOAD, SESSION, Shared, methods};
 
 /// A request as it came.
@@ -322,7 +322,12 @@ fn usual(shared: &Shared, request: &Request, account: &mut Account) -> Reply {
 
 /// RFC 8620 §6.2.
 fn download(path: &str, request: &Request, account: &Account) -> Reply {
-    let blob = path[DOWNLOAD.len()..].split('/').nth(1).unwrap_or_default();
+    let mut parts = path[DOWNLOAD.len()..].split('/');
+    let (of, blob) = (parts.next(), parts.next().unwrap_or_default());
+    let account = match &account.shared {
+        Some((_, shared)) if of == Some(SHARED) => &**shared,
+        _ => account,
+    };
     let Some(email) = account.emails.iter().find(|email| email.blob == blob) else {
         return Reply::status(404);
     };
