@@ -9,8 +9,12 @@ mod support;
 mod listing;
 #[path = "jmap/login.rs"]
 mod login;
+#[path = "jmap/policies.rs"]
+mod policies;
 #[path = "jmap/retrieval.rs"]
 mod retrieval;
+#[path = "jmap/seam.rs"]
+mod seam;
 #[path = "jmap/throttling.rs"]
 mod throttling;
 #[path = "jmap/trust.rs"]
