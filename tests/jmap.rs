@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "jmap/folders.rs"]
+mod folders;
 #[path = "jmap/listing.rs"]
 mod listing;
 #[path = "jmap/login.rs"]
