@@ -7,7 +7,7 @@ use popgate::store::{Learned, Store};
 use popgate::upstream::UpstreamError;
 use serde_json::json;
 
-use crate::seam::Seam;
+use crate::seam::{Seam, TempStore};
 use crate::support::ScriptedJmap;
 use crate::support::scripted_jmap::{Account, Answer, Builder, INBOX, Mailbox, Reply, TRASH};
 use crate::{plain, slices};
@@ -113,7 +113,11 @@ fn what_lies_elsewhere_too() {
 fn what_cannot_be_done_is_refused_at_the_login() {
     let shared = |change: fn(&mut Account)| builder().account(change).start();
     for (delete, server, reason) in [
-        ("move:Nowhere", builder().start(), "no folder: Nowhere"),
+        (
+            "move:Nowhere",
+            builder().start(),
+            "no folder to move deleted messages to: Nowhere",
+        ),
         ("move:INBOX", builder().start(), "where they are"),
         (
             "archive",
@@ -169,14 +173,14 @@ fn hidden_in_the_store_where_there_are_no_keywords() {
         |it| it.read_only = true,
     ] {
         let server = builder().account(change).start();
-        let store = Store::default();
+        let store = TempStore::new();
         let seam = Seam::new(&server.url(), Some(store.clone()));
         let outcome = seam.delete(&policy("hide"), &[0]).unwrap();
         assert_eq!(outcome, removed(&[0]));
         assert_eq!(seam.listed(&policy("hide")), ["G2", "G3"]);
         assert!(server.calls("Email/set").is_empty());
         // Whatever the policy is later, and whoever asks the server.
-        let other = Seam::new(&server.url(), Some(store));
+        let other = Seam::new(&server.url(), Some(store.clone()));
         assert_eq!(other.listed(&policy("refuse")), ["G2", "G3"]);
         server.account().read_only = false;
         server.account().mailboxes[0].rights = json!(null);
@@ -329,7 +333,7 @@ fn expiring(delete: &str) -> Policy {
 fn what_was_retrieved_long_ago_is_moved_to_the_trash() {
     for delete in ["trash", "seen", "hide", "expunge"] {
         let server = builder().start();
-        let store = Store::default();
+        let store = TempStore::new();
         let seam = Seam::new(&server.url(), Some(store.clone()));
         retrieved(&store, &seam, 0, 31);
         retrieved(&store, &seam, 1, 29);
@@ -350,7 +354,7 @@ fn what_was_retrieved_long_ago_is_moved_to_the_trash() {
 #[test]
 fn retrieval_is_remembered_and_nothing_else_expires() {
     let server = builder().start();
-    let store = Store::default();
+    let store = TempStore::new();
     let seam = Seam::new(&server.url(), Some(store.clone()));
     let policy = expiring("trash");
     let mut open = seam.open(&policy);
@@ -383,7 +387,7 @@ fn expiry_needs_a_store_and_a_trash() {
             .misconfigured(&expiring("expunge"))
             .contains("--state")
     );
-    let store = Store::default();
+    let store = TempStore::new();
     let seam = Seam::new(&server.url(), Some(store.clone()));
     for delete in ["seen", "hide", "archive", "refuse"] {
         assert!(seam.misconfigured(&expiring(delete)).contains("no Trash"));
@@ -403,7 +407,7 @@ fn an_expiry_that_fails_is_no_failure_of_the_deletion() {
             arguments["update"]["M1"].is_object().then_some(failed)
         })
         .start();
-    let store = Store::default();
+    let store = TempStore::new();
     let seam = Seam::new(&server.url(), Some(store.clone()));
     retrieved(&store, &seam, 0, 31);
     let outcome = seam.delete(&expiring("trash"), &[1]).unwrap();
@@ -416,13 +420,13 @@ fn true_sizes_are_kept() {
     let server = builder()
         .account(|it| it.emails[0].octets = b"a: b\n\nbare\n".to_vec())
         .start();
-    let store = Store::default();
+    let store = TempStore::new();
     let seam = Seam::new(&server.url(), Some(store.clone()));
     let mut open = seam.open(&policy("trash"));
     assert_eq!(open.maildrop.get(0).unwrap().octets, 11);
     open.retrieve_as(0, 14);
     open.quit(&[]).unwrap();
-    let other = Seam::new(&server.url(), Some(store));
+    let other = Seam::new(&server.url(), Some(store.clone()));
     let open = other.open(&policy("trash"));
     assert_eq!(open.maildrop.get(0).unwrap().octets, 14);
 }

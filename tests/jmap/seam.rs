@@ -17,6 +17,30 @@ pub struct Seam {
     upstream: Jmap,
 }
 
+/// A store of its own.
+pub struct TempStore {
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+impl TempStore {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            store: Store::open(folder.path()).unwrap(),
+            _folder: folder,
+        }
+    }
+}
+
+impl std::ops::Deref for TempStore {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
 /// A session of alice's, and what it listed.
 pub struct Open<'a> {
     runtime: &'a tokio::runtime::Runtime,
@@ -92,7 +116,9 @@ impl Seam {
     #[track_caller]
     pub fn misconfigured(&self, policy: &Policy) -> String {
         match self.try_open(policy).map(|open| open.unique_ids()) {
-            Err(UpstreamError::Misconfigured(reason)) => reason.to_string(),
+            Err(UpstreamError::Misconfigured(reason) | UpstreamError::NoFolder(reason)) => {
+                reason.to_string()
+            }
             other => panic!("{policy:?}: {other:?}"),
         }
     }

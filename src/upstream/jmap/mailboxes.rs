@@ -34,18 +34,13 @@ pub(super) struct Source {
     pub folder: FolderName,
     /// The mailbox's id.
     pub id: String,
-    /// The same name for the same mailbox, however it was asked for.
+    /// The same name for the same mailbox, however it was asked for: among
+    /// those of its owner.
     pub name: String,
-    pub is_inbox: bool,
+    /// Among all that a user may see.
+    pub kept_as: String,
     /// Keywords may be set, and are nobody else's who logs in by POP3.
     pub has_keywords: bool,
-}
-
-impl Source {
-    /// What its unique ids are told apart by from those of other folders.
-    pub fn label(&self) -> &str {
-        if self.is_inbox { "INBOX" } else { &self.name }
-    }
 }
 
 /// More folders than this make no maildrop.
@@ -129,6 +124,10 @@ pub(super) async fn find(
 
 fn misconfigured<T>(reason: impl Into<Reason>) -> Result<T, UpstreamError> {
     Err(UpstreamError::Misconfigured(reason.into()))
+}
+
+fn no_folder(reason: &str, folder: &FolderName) -> UpstreamError {
+    UpstreamError::NoFolder(Reason::quoting(reason, folder.as_str()))
 }
 
 /// Whether the policy moves messages to the Trash.
@@ -287,7 +286,11 @@ impl Choice<'_> {
     fn make(&self) -> Result<Mailboxes, UpstreamError> {
         let mut sources: Vec<Source> = Vec::new();
         for folder in &self.policy.folders {
-            let mailbox = self.folder(folder)?;
+            let mailbox = match self.found.find(folder) {
+                Some(mailbox) => mailbox,
+                None if folder.is_inbox() => return misconfigured("the account has no inbox"),
+                None => return Err(no_folder("there is no folder", folder)),
+            };
             if sources.iter().all(|it| *it.id != *mailbox.id) {
                 sources.push(self.source(folder, mailbox)?);
             }
@@ -307,7 +310,13 @@ impl Choice<'_> {
                 }
                 archive => archive,
             },
-            DeletePolicy::Move(folder) => Some(self.folder(folder)?),
+            DeletePolicy::Move(folder) => match self.found.find(folder) {
+                None => {
+                    let reason = "there is no folder to move deleted messages to";
+                    return misconfigured(Reason::quoting(reason, folder.as_str()));
+                }
+                found => found,
+            },
             _ => None,
         };
         let is_source = |mailbox: &Mailbox| sources.iter().any(|it| *it.id == *mailbox.id);
@@ -340,14 +349,6 @@ impl Choice<'_> {
         })
     }
 
-    fn folder(&self, folder: &FolderName) -> Result<&Mailbox, UpstreamError> {
-        match self.found.find(folder) {
-            Some(mailbox) => Ok(mailbox),
-            None if folder.is_inbox() => misconfigured("the account has no inbox"),
-            None => misconfigured(Reason::quoting("there is no folder", folder.as_str())),
-        }
-    }
-
     /// A folder whose messages are shown, where it gives what the policy needs.
     fn source(&self, folder: &FolderName, mailbox: &Mailbox) -> Result<Source, UpstreamError> {
         let (policy, rights) = (self.policy, mailbox.my_rights);
@@ -357,7 +358,7 @@ impl Choice<'_> {
             misconfigured(Reason::quoting(what, name))
         };
         if !rights.may_read_items {
-            return refuse("this folder may not be read");
+            return Err(no_folder("this folder may not be read", folder));
         }
         let removes = match policy.delete {
             DeletePolicy::TrashIfThere
@@ -380,16 +381,21 @@ impl Choice<'_> {
         if policy.delete == DeletePolicy::Hide && !has_keywords && !self.has_store {
             return refuse("hide needs keywords upstream or --state, and there are none in");
         }
-        let name = if is_inbox && policy.shared.is_none() {
+        let by_id = format!("jmap:{}:{}", self.api.account(), mailbox.id);
+        let name = if is_inbox {
             FolderName::inbox().as_str().to_owned()
         } else {
-            format!("jmap:{}:{}", self.api.account(), mailbox.id)
+            by_id.clone()
         };
         Ok(Source {
             folder: folder.clone(),
             id: mailbox.id.to_string(),
+            kept_as: if policy.shared.is_some() {
+                by_id
+            } else {
+                name.clone()
+            },
             name,
-            is_inbox,
             has_keywords,
         })
     }

@@ -126,7 +126,7 @@ impl Messages {
                 else {
                     return Err(UpstreamError::protocol("a message of no folder"));
                 };
-                assembly.folder(source.label(), kept);
+                assembly.folder(&source.name, kept);
             }
             if email.is_hidden {
                 continue;

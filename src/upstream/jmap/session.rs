@@ -167,7 +167,7 @@ impl JmapSession {
         let mut all = Vec::new();
         for source in &self.mailboxes.sources {
             let kept = match &self.place.store {
-                Some(store) => store.folder(&self.key(&source.name)).await,
+                Some(store) => store.folder(&self.key(&source.kept_as)).await,
                 None => Ok(Kept::default()),
             };
             all.push(kept.map_err(unusable)?);
@@ -374,7 +374,7 @@ impl UpstreamSession for JmapSession {
             .iter()
             .zip(&kept)
             .map(|(source, kept)| Folder {
-                key: self.key(&source.name),
+                key: self.key(&source.kept_as),
                 hides_by_store: !source.has_keywords || !kept.hidden.is_empty(),
             })
             .collect();

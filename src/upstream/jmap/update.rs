@@ -14,7 +14,7 @@ use super::mailboxes::Mailboxes;
 use super::messages::Messages;
 use super::removal::{Leaving, Marked, Removal};
 use crate::maildrop::{DeletePolicy, MessageIndex, Policy};
-use crate::store::{FolderKey, MessageKey, Store};
+use crate::store::{FolderKey, MessageKey, Store, StoreError};
 use crate::upstream::{Reason, UpstreamError};
 
 /// A session at its end.
@@ -239,6 +239,9 @@ async fn mark_batch(api: &Api, ids: &[&str]) -> Result<(), UpstreamError> {
 }
 
 /// The store's failure is a matter of ours, and may pass.
-pub(super) fn unusable(error: crate::store::StoreError) -> UpstreamError {
-    UpstreamError::temporary(Reason::quoting("the store cannot be used", &error.0))
+pub(super) fn unusable(error: StoreError) -> UpstreamError {
+    UpstreamError::temporary(Reason::quoting(
+        "the store cannot be used",
+        &error.to_string(),
+    ))
 }
