@@ -4,6 +4,11 @@
 
 mod support;
 
+#[path = "jmap_cyrus/policies.rs"]
+mod policies;
+#[path = "jmap/seam.rs"]
+mod seam;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use support::{Action, Cyrus, Direction, Fault, FaultProxy, Gateway, Place, Pop3, messages};
@@ -330,8 +335,8 @@ fn check_walks_the_way_to_the_mailbox() {
     let ca_file = cyrus.ca_file();
     let trusting = ["--ca-file", ca_file.to_str().unwrap()];
     for (url, more, steps) in [
-        (cyrus.jmap_url(), &[][..], 6),
-        (cyrus.jmap_https_url(), &trusting, 7),
+        (cyrus.jmap_url(), &[][..], 7),
+        (cyrus.jmap_https_url(), &trusting, 8),
     ] {
         let (code, told) = check(&url, more, "pw-alice");
         assert_eq!(code, Some(0), "{told}");
