@@ -14,8 +14,10 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, 
 use crate::config::{Given, Origin, Overrides};
 
 mod password;
+mod uidl;
 
 pub use password::PasswordSource;
+pub use uidl::{ImportAccounts, ImportFrom, UidlImport};
 
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
@@ -49,6 +51,24 @@ pub enum Invocation {
         from: Option<PathBuf>,
         /// Whatever is there.
         replace: bool,
+    },
+    /// `popgate uidl import`
+    UidlImport {
+        /// As for `serve`.
+        overrides: Overrides,
+        /// What else was said.
+        import: UidlImport,
+    },
+    /// `popgate uidl export`
+    UidlExport {
+        /// As for `serve`.
+        overrides: Overrides,
+        /// Whose unique ids.
+        user: String,
+        /// Where the password comes from.
+        password: PasswordSource,
+        /// `None` for the standard output.
+        to: Option<PathBuf>,
     },
 }
 
@@ -90,6 +110,11 @@ enum Command {
     State {
         #[command(subcommand)]
         command: StateCommand,
+    },
+    /// Carry unique ids over from an old server, or to another one
+    Uidl {
+        #[command(subcommand)]
+        command: uidl::UidlCommand,
     },
 }
 
@@ -266,6 +291,7 @@ where
                 },
             }
         }
+        Command::Uidl { command } => uidl::invocation(command, matches)?,
         Command::Check { user, .. } => {
             let file = path(
                 matches,

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl` |
 //! | `state` | `popgate state`: backups of the store | `store` |
+//! | `uidl` | `popgate uidl`: carries unique ids over | `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `maildrop`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
@@ -21,7 +22,7 @@
 //! | `logging` | the form of a log line, and what is logged | – |
 //!
 //! Each module owns its `Config`; only the program itself (`main`, `cli`,
-//! `check`) knows `config`. `tests/layers.rs` holds this table to the code.
+//! `check`, `uidl`) knows `config`. `tests/layers.rs` holds this table to the code.
 
 pub mod check;
 pub mod cli;
@@ -36,5 +37,6 @@ pub mod secret;
 pub mod server;
 pub mod state;
 pub mod store;
+pub mod uidl;
 pub mod upstream;
 pub mod web;

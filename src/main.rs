@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use popgate::cli::{self, EXIT_CONFIG, Invocation, PasswordSource};
-use popgate::config::{self, ConfigError, Overrides, Purpose, Resolved};
+use popgate::cli::{self, EXIT_CONFIG, ImportFrom, Invocation, PasswordSource, UidlImport};
+use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
 use popgate::server::policies::Source;
@@ -20,7 +20,7 @@ use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap;
 use popgate::upstream::jmap::Jmap;
 use popgate::web::{self, Readiness};
-use popgate::{check, logging, state};
+use popgate::{check, logging, state, uidl};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +49,13 @@ fn main() -> ExitCode {
             from,
             replace,
         } => import(overrides, from, replace),
+        Invocation::UidlImport { overrides, import } => uidl_import(overrides, import),
+        Invocation::UidlExport {
+            overrides,
+            user,
+            password,
+            to,
+        } => uidl_export(overrides, &user, password, to),
     };
     outcome.unwrap_or_else(|error| {
         // Where nobody reads it, the exit code has to do.
@@ -123,6 +130,72 @@ fn import(overrides: Overrides, from: Option<PathBuf>, replace: bool) -> anyhow:
     logging::init(&log);
     state::import(&folder, from, replace)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `popgate uidl import`
+fn uidl_import(overrides: Overrides, given: UidlImport) -> anyhow::Result<ExitCode> {
+    let mut config = config::load(overrides, Purpose::Check)?;
+    let from = match &given.from {
+        ImportFrom::Server { url, ca_file } => {
+            let (server, warning) = config::old_server(url, ca_file.as_ref())?;
+            config.warnings.extend(warning);
+            uidl::Source::Server(server)
+        }
+        ImportFrom::File(file) => uidl::Source::read(file.as_deref())?,
+    };
+    let accounts = uidl::accounts(given.accounts)?;
+    let import = uidl::Import {
+        from,
+        dry_run: given.dry_run,
+        yes: given.yes,
+        json: given.json,
+        by_header: given.by_header,
+    };
+    log(&config);
+    // Frozen ids, and what is hidden, must not stand in the way of a comparison.
+    let mailboxes = mailboxes(config, |_| None)?;
+    let runtime = runtime()?;
+    let code = runtime.block_on(uidl::import(&mailboxes, &import, &accounts));
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+/// `popgate uidl export`
+fn uidl_export(
+    overrides: Overrides,
+    user: &str,
+    password: PasswordSource,
+    to: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let config = config::load(overrides, Purpose::Check)?;
+    let credentials = uidl::credentials(user, &password.read(user)?)?;
+    log(&config);
+    let mailboxes = mailboxes(config, |access| match access {
+        Access::Local(store) => Some(store.clone()),
+        Access::Remote(_) => None,
+    })?;
+    let runtime = runtime()?;
+    let exported = runtime.block_on(uidl::export(&mailboxes, credentials, to.as_deref()));
+    runtime.shutdown_background();
+    info!(messages = exported?, "unique ids exported");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The mailboxes for a command that needs what is kept of them.
+fn mailboxes(
+    config: Resolved,
+    store: impl Fn(&Access) -> Option<Store>,
+) -> anyhow::Result<uidl::Mailboxes> {
+    let missing = "no state folder is configured: set state (--state, POPGATE_STATE) to where unique ids are kept";
+    let folder = config
+        .state
+        .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
+    let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
+    Ok(uidl::Mailboxes {
+        upstream: upstream(config.upstream, store(&access)),
+        policies: config.server.policies,
+        access,
+    })
 }
 
 /// Starts the log with what is allowed by the configuration, but not good.
@@ -226,11 +299,18 @@ fn gateway(
     store: Option<Store>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gateway> {
-    let upstream: Arc<dyn Upstream> = match upstream {
+    Ok(Gateway::bind(
+        config,
+        self::upstream(upstream, store),
+        metrics,
+    )?)
+}
+
+fn upstream(config: config::Upstream, store: Option<Store>) -> Arc<dyn Upstream> {
+    match config {
         config::Upstream::Imap(config) => Arc::new(Imap::new(config, store)),
         config::Upstream::Jmap(config) => Arc::new(Jmap::new(config, store)),
-    };
-    Ok(Gateway::bind(config, upstream, metrics)?)
+    }
 }
 
 /// The signals popgate listens to. Once caught, a second SIGTERM does not cut

@@ -36,6 +36,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["config", "secret"]),
     ("check", &["config", "upstream", "maildrop", "sasl"]),
     ("state", &["store"]),
+    (
+        "uidl",
+        &[
+            "cli", "config", "import", "server", "upstream", "store", "maildrop", "sasl", "secret",
+        ],
+    ),
     ("main", EVERYTHING),
     ("lib", EVERYTHING),
 ];

@@ -1,4 +1,4 @@
-//! A password for `popgate check`: from a file, the environment, or typed
+//! A password for a command: from a file, the environment, or typed
 //! without echo. Never from an argument, which every user of the machine sees.
 
 use std::env;
@@ -15,6 +15,7 @@ use crate::config::{ConfigError, Given, Origin};
 use crate::secret::Secret;
 
 const VARIABLE: &str = "POPGATE_PASSWORD";
+const OF_OLD_SERVER: &str = "POPGATE_FROM_PASSWORD";
 
 /// Octets of the longest password that is read.
 const LONGEST: usize = 16 * 1024;
@@ -23,29 +24,48 @@ const LONGEST: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct PasswordSource {
     file: Option<Given<PathBuf>>,
+    variable: &'static str,
 }
 
 impl PasswordSource {
     pub(super) fn new(file: Option<Given<PathBuf>>) -> Self {
-        Self { file }
+        let variable = VARIABLE;
+        Self { file, variable }
+    }
+
+    /// Of a password that need not be there.
+    pub(super) fn for_old_server(file: Option<Given<PathBuf>>) -> Self {
+        let variable = OF_OLD_SERVER;
+        Self { file, variable }
+    }
+
+    /// The password from its file or its variable, where one of them is set. A
+    /// flag comes before the environment.
+    pub fn read_if_set(&self) -> Result<Option<Secret>, ConfigError> {
+        let by_flag = |file: &Given<PathBuf>| matches!(file.origin, Origin::Flag(_));
+        if let Some(file) = self.file.as_ref().filter(|file| by_flag(file)) {
+            return from_file(file).map(Some);
+        }
+        if let Some(password) = env::var_os(self.variable).filter(|password| !password.is_empty()) {
+            let origin = Origin::Environment(self.variable);
+            let wrong = |_| ConfigError::at(origin, "is not UTF-8 text");
+            return password
+                .into_string()
+                .map(Secret::new)
+                .map_err(wrong)
+                .map(Some);
+        }
+        self.file.as_ref().map(from_file).transpose()
     }
 
     /// The password: from `--password-file`, POPGATE_PASSWORD,
     /// POPGATE_PASSWORD_FILE, or the terminal, in this order. The line end
     /// behind a password in a file is not part of it.
     pub fn read(self, user: &str) -> Result<Secret, ConfigError> {
-        let by_flag = |file: &Given<PathBuf>| matches!(file.origin, Origin::Flag(_));
-        if let Some(file) = self.file.as_ref().filter(|file| by_flag(file)) {
-            return from_file(file);
+        if let Some(password) = self.read_if_set()? {
+            return Ok(password);
         }
-        if let Some(password) = env::var_os(VARIABLE).filter(|password| !password.is_empty()) {
-            let wrong = |_| ConfigError::at(Origin::Environment(VARIABLE), "is not UTF-8 text");
-            return password.into_string().map(Secret::new).map_err(wrong);
-        }
-        if let Some(file) = &self.file {
-            return from_file(file);
-        }
-        let missing = |problem| ConfigError::at(Origin::Missing(VARIABLE), problem);
+        let missing = |problem| ConfigError::at(Origin::Missing(self.variable), problem);
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
         let terminal = terminal.map_err(|error| {
             missing(format!(

@@ -371,12 +371,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let pipelining = self.capabilities.is_some_and(|offered| offered.pipelining);
         let window = if pipelining { PIPELINED } else { 1 };
-        self.wire.expect_silence()?;
         let mut hashes = HashMap::with_capacity(places.len());
         let mut to_send = places.iter();
         let mut batch = Zeroizing::new(String::new());
         for (done, place) in places.iter().enumerate() {
             let sent = places.len() - to_send.len();
+            if sent == done {
+                self.wire.expect_silence()?;
+            }
             // Half a window at a time: few packets, and no pause between.
             if sent == done || sent - done <= window / 2 {
                 batch.clear();

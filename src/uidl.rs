@@ -1,0 +1,278 @@
+//! `popgate uidl`: carries unique ids over from an old POP3 server, and writes
+//! down those that are served now.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Arguments;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::import::accounts::Account;
+use crate::import::comparison::{self, Comparison, ComparisonError, Old};
+use crate::import::file;
+use crate::import::matching::Place;
+use crate::import::pop3_client::{self, Session};
+use crate::maildrop::{FolderNameError, Policy, Window};
+use crate::sasl::Credentials;
+use crate::server::policies::Policies;
+use crate::store::{Access, FolderKey, Frozen, MessageKey, StoreError};
+use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
+
+mod arguments;
+mod export;
+mod progress;
+mod report;
+
+pub use arguments::{SourceError, accounts, credentials};
+pub use export::{ExportError, export};
+use progress::Meter;
+use report::Report;
+
+/// The mailboxes, and what a login to them comes under.
+pub struct Mailboxes {
+    /// Where they are.
+    pub upstream: Arc<dyn Upstream>,
+    /// As for clients of POP3.
+    pub policies: Policies,
+    /// What is kept of them.
+    pub access: Access,
+}
+
+/// What `popgate uidl import` does.
+pub struct Import {
+    /// Where the old unique ids are.
+    pub from: Source,
+    /// Stop after the report.
+    pub dry_run: bool,
+    /// Nobody is asked.
+    pub yes: bool,
+    /// The report is JSON.
+    pub json: bool,
+    /// Sizes are not trusted.
+    pub by_header: bool,
+}
+
+/// Where old unique ids are.
+pub enum Source {
+    /// At the old server.
+    Server(pop3_client::Config),
+    /// In a file.
+    File(Vec<file::Row>),
+}
+
+/// Why an account's unique ids were not imported; none of them was.
+#[derive(Debug, thiserror::Error)]
+enum ImportError {
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
+    #[error("{0}")]
+    Folder(#[from] FolderNameError),
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    #[error("stopped, and nothing was frozen")]
+    Stopped,
+}
+
+impl From<UpstreamError> for ImportError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Comparison(error.into())
+    }
+}
+
+/// Whom the upstream is told about, where it is told of clients.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Imports the unique ids of these accounts, one after the other, and reports on
+/// each. Exit code 1 where one of them failed; the others are done.
+pub async fn import(mailboxes: &Mailboxes, import: &Import, accounts: &[Account]) -> ExitCode {
+    let mut failed = 0;
+    let is_alone = accounts.len() == 1;
+    for account in accounts {
+        let user = account.to.user();
+        match import.account(mailboxes, account, is_alone).await {
+            Ok(report) if import.json => say(format_args!("{}", report.json(user))),
+            Ok(report) if !is_alone => say(format_args!("{user}: {}", report.line())),
+            // The report was shown before anything was frozen.
+            Ok(report) => say(format_args!("{}", report.outcome())),
+            Err(error) => {
+                failed += 1;
+                let error = error.to_string();
+                if import.json {
+                    say(format_args!("{}", report::failure(user, &error)));
+                } else {
+                    say(format_args!("{user}: FAILED: {error}"));
+                }
+            }
+        }
+    }
+    if !is_alone && !import.json {
+        let done = accounts.len() - failed;
+        say(format_args!("{done} accounts done, {failed} failed"));
+    }
+    match failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// What is to be frozen.
+type Plan = BTreeMap<FolderKey, Vec<Frozen>>;
+
+impl Import {
+    async fn account(
+        &self,
+        mailboxes: &Mailboxes,
+        account: &Account,
+        is_alone: bool,
+    ) -> Result<Report, ImportError> {
+        let (comparison, keys) = self.compare(mailboxes, account).await?;
+        let mut report = Report::new(&comparison, self.dry_run);
+        report.new = keys.len();
+        let plan = plan(&comparison, &keys, &mailboxes.access, &mut report).await?;
+        let asks = !self.dry_run && !self.yes && report.leaves_doubts() && somebody_is_there();
+        if !self.json && (is_alone || asks) {
+            say(format_args!("{}", report.text(account.to.user())));
+        }
+        if self.dry_run {
+            return Ok(report);
+        }
+        if asks && !confirmed().await {
+            return Err(ImportError::Stopped);
+        }
+        for (folder, ids) in plan {
+            report.frozen += mailboxes.access.freeze(&folder, ids).await?;
+        }
+        Ok(report)
+    }
+
+    /// Reads both sides; nothing is written. Also says what the store knows each
+    /// message of the new maildrop by.
+    async fn compare(
+        &self,
+        mailboxes: &Mailboxes,
+        account: &Account,
+    ) -> Result<(Comparison, Vec<Option<Key>>), ImportError> {
+        let (credentials, policy) = mailboxes.admit(account.to.clone())?;
+        // What lies outside a window today may be shown tomorrow.
+        let policy = Policy {
+            window: Window::default(),
+            ..policy
+        };
+        let mut session = mailboxes.login(credentials, policy).await?;
+        let maildrop = session.snapshot().await?;
+        let mut old = match &self.from {
+            Source::Server(config) => {
+                let session = Session::login(config, &account.from).await;
+                Old::Server(Box::new(session.map_err(ComparisonError::Old)?))
+            }
+            Source::File(rows) => Old::File(rows.clone()),
+        };
+        let meter = Meter::new();
+        let compared = comparison::compare(
+            &mut old,
+            session.as_mut(),
+            &maildrop,
+            !self.by_header,
+            &|stage, done, all| meter.tell(stage, done, all),
+        )
+        .await;
+        meter.clear();
+        old.close().await;
+        let keys = (0..maildrop.len()).map(|place| session.kept_as(place));
+        let keys = keys.collect();
+        session.close().await;
+        Ok((compared?, keys))
+    }
+}
+
+/// What the store knows a message by.
+type Key = (FolderKey, MessageKey);
+
+impl Mailboxes {
+    /// The credentials as they go upstream, and the policies of one who only
+    /// looks.
+    fn admit(&self, credentials: Credentials) -> Result<(Credentials, Policy), FolderNameError> {
+        let admitted = self.policies.admit(credentials)?;
+        let policy = admitted.rules.policy.as_ref().clone();
+        Ok((admitted.credentials, policy.read_only()))
+    }
+
+    async fn login(
+        &self,
+        credentials: Credentials,
+        policy: Policy,
+    ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
+        let policy = Arc::new(policy);
+        let mut session = self.upstream.login(credentials, HERE, policy).await?;
+        session.folders().await?;
+        Ok(session)
+    }
+}
+
+/// Finds what is new in a comparison, and notes the rest in the report.
+async fn plan(
+    comparison: &Comparison,
+    keys: &[Option<Key>],
+    access: &Access,
+    report: &mut Report,
+) -> Result<Plan, StoreError> {
+    let mut wanted: BTreeMap<&FolderKey, Vec<Frozen>> = BTreeMap::new();
+    for pair in &comparison.matching.pairs {
+        let listed = comparison.listed.get(pair.old).map(|it| &it.unique_id);
+        let key = keys.get(pair.new).and_then(Option::as_ref);
+        let (Some(Ok(unique_id)), Some((folder, message))) = (listed, key) else {
+            continue;
+        };
+        wanted.entry(folder).or_default().push(Frozen {
+            message: message.clone(),
+            rank: rank(pair.old),
+            unique_id: unique_id.clone(),
+        });
+    }
+    let mut plan = Plan::new();
+    for (folder, ids) in wanted {
+        let kept = access.folder(folder).await?;
+        let taken: HashSet<&str> = kept.frozen.values().map(|(_, id)| id.as_str()).collect();
+        let mut new = Vec::new();
+        for id in ids {
+            match kept.frozen.get(&id.message) {
+                Some((_, unique_id)) if *unique_id == id.unique_id => report.already_frozen += 1,
+                Some(_) => report.frozen_otherwise += 1,
+                None if taken.contains(id.unique_id.as_str()) => report.frozen_otherwise += 1,
+                None => new.push(id),
+            }
+        }
+        if !new.is_empty() {
+            plan.insert(folder.clone(), new);
+        }
+    }
+    Ok(plan)
+}
+
+fn rank(place: Place) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// Whether there is anybody to ask.
+fn somebody_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+async fn confirmed() -> bool {
+    let answer = tokio::task::spawn_blocking(|| {
+        write!(io::stderr(), "Freeze the unique ids that matched? [y/N] ")?;
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    match answer.await {
+        Ok(Ok(answer)) => matches!(answer.trim(), "y" | "Y" | "yes"),
+        _ => false,
+    }
+}
+
+/// A line, for as long as anybody reads; after that the exit code has to do.
+fn say(line: Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
