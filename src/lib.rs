@@ -11,7 +11,7 @@
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `maildrop`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
-//! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `maildrop`, `sasl`, `secret` |
+//! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
