@@ -23,7 +23,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pop3", &["maildrop", "sasl"]),
     ("store", &["maildrop"]),
     ("upstream", &["store", "maildrop", "sasl"]),
-    ("import", &["maildrop", "sasl", "secret", "store", "upstream"]),
+    (
+        "import",
+        &["maildrop", "sasl", "secret", "store", "upstream"],
+    ),
     (
         "server",
         &["pop3", "upstream", "maildrop", "sasl", "metrics"],

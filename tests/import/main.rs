@@ -11,6 +11,7 @@ mod files;
 mod hostile;
 mod migration;
 mod old_server;
+mod running;
 
 use std::io::Write as _;
 use std::path::Path;

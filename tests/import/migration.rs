@@ -1,7 +1,7 @@
 //! Migrations from real servers: mail is copied by IMAP as it is, and what their
 //! own POP3 listed is served by popgate.
 
-use super::support::{Dovecot, MailServer, Pop3, dovecot, messages};
+use super::support::{Dovecot, MailServer, Pop3, courier, cyrus, dovecot, messages};
 use super::{Uidl, message};
 
 /// The unique ids that a server's own POP3 lists, in its order.
@@ -71,6 +71,32 @@ fn from_dovecots_pop3_by_every_way_in() {
     migrates(&old, &new, &stls, &ca_file);
     migrates(&old, &new, &tls, &ca_file);
     migrates(&old, &new, &tls, &[ca_file[0], ca_file[1], "--by-header"]);
+}
+
+#[test]
+fn from_couriers_pop3() {
+    let (Some(old), Some(new)) = (courier(), dovecot()) else {
+        return;
+    };
+    for message in mail() {
+        old.append("alice", "INBOX", &message);
+    }
+    copy(&old, &new, "alice");
+    let url = format!("pop3+plain://127.0.0.1:{}", old.pop3_port());
+    migrates(&old, &new, &url, &[]);
+}
+
+#[test]
+fn from_cyruss_pop3() {
+    let (Some(old), Some(new)) = (cyrus(), dovecot()) else {
+        return;
+    };
+    for message in mail() {
+        old.append("alice", "INBOX", &message);
+    }
+    copy(&old, &new, "alice");
+    let url = format!("pop3+plain://127.0.0.1:{}", old.pop3_port());
+    migrates(&old, &new, &url, &[]);
 }
 
 #[test]
