@@ -35,7 +35,7 @@ pub async fn run(upstream: Upstream, login: Login) -> ExitCode {
     let (policy, credentials) = (&login.policy, login.credentials.as_ref());
     say(format_args!("policies       {}", Words(policy)));
     let well = match &upstream {
-        Upstream::Imap(config) => imap::diagnose(config, policy, credentials, print).await,
+        Upstream::Imap(config) => imap::diagnose(config, policy, None, credentials, print).await,
         Upstream::Jmap(config) => jmap::diagnose(config, policy, credentials, print).await,
     };
     if well {

@@ -242,12 +242,12 @@ fn answer(step: &Step, chance: u8) -> Option<Input<'static>> {
         },
         Step::Update(update) => match chance % 2 {
             0 => Input::Updated(Outcome {
-                removed: Vec::new(),
                 remaining: update.delete().to_vec(),
+                ..Outcome::default()
             }),
             _ => Input::Updated(Outcome {
                 removed: update.delete().to_vec(),
-                remaining: Vec::new(),
+                ..Outcome::default()
             }),
         },
         Step::Reply(_) | Step::Lines(..) | Step::Continue(_) | Step::Nothing | Step::Close(_) => {

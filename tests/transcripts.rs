@@ -325,6 +325,7 @@ impl Conversation {
                 Input::Updated(Outcome {
                     removed: indices(removed),
                     remaining: indices(remaining),
+                    ..Outcome::default()
                 })
             }
             _ => return Err(format!("unknown answer {what}")),

@@ -63,6 +63,7 @@ pub struct Outcome {
     pub removed: Vec<MessageIndex>,
     /// Still there, or not known to be gone.
     pub remaining: Vec<MessageIndex>,
-    /// Moved away because their time was over.
+    /// Not deleted by the client, but moved to the Trash because they were
+    /// retrieved long enough ago.
     pub expired: Vec<MessageIndex>,
 }

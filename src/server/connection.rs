@@ -374,9 +374,8 @@ impl Driver {
         let outcome = outcome.unwrap_or_else(|error| {
             note(&self.context, user, self.peer.ip(), "update", &error);
             Outcome {
-                removed: Vec::new(),
                 remaining: update.delete().to_vec(),
-                expired: Vec::new(),
+                ..Outcome::default()
             }
         });
         let removed = outcome.removed.len() as u64;
@@ -395,16 +394,23 @@ impl Driver {
         Next::Input(Input::Updated(outcome))
     }
 
-    /// One line for each message that left the upstream mailbox.
+    /// One line for each message that left the maildrop.
     fn audit(&self, session: &Session, user: &str, outcome: &Outcome) {
         let Some(maildrop) = session.maildrop() else {
             return;
         };
-        for message in outcome
+        let removed = outcome
             .removed
             .iter()
-            .filter_map(|index| maildrop.get(*index))
-        {
+            .map(|index| (index, "message removed"));
+        let expired = outcome
+            .expired
+            .iter()
+            .map(|index| (index, "message expired"));
+        for (index, what) in removed.chain(expired) {
+            let Some(message) = maildrop.get(*index) else {
+                continue;
+            };
             info!(
                 target: "popgate::audit",
                 user = shown(user),
@@ -414,7 +420,7 @@ impl Driver {
                 upstream = self.context.upstream.name(),
                 unique_id = message.unique_id,
                 octets = message.octets,
-                "message removed"
+                "{what}"
             );
         }
     }

@@ -235,7 +235,7 @@ fn unreadable(error: MaildropError) -> UpstreamError {
 }
 
 /// The listing does not tell what unique ids are to be made of.
-fn unknown(ingredient: Ingredient) -> UpstreamError {
+pub(super) fn unknown(ingredient: Ingredient) -> UpstreamError {
     let reason = match ingredient {
         Ingredient::Uid | Ingredient::UidValidity => {
             "unique_ids needs UIDs, which the upstream does not have"

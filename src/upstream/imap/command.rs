@@ -3,6 +3,8 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::upstream::UpstreamError;
+
 /// The longest string that is sent quoted instead of as a literal.
 const LONGEST_QUOTED: usize = 500;
 
@@ -51,6 +53,18 @@ impl Command {
         self
     }
 
+    /// Appends a space and a keyword of a message, which is ours.
+    pub fn flag(mut self, change: &'static str, flag: &'static str) -> Self {
+        self.append(format!(" {change} ({flag})").as_bytes());
+        self
+    }
+
+    /// Appends a space and data items of ours in parentheses.
+    pub fn items(mut self, items: &str) -> Self {
+        self.append(format!(" ({items})").as_bytes());
+        self
+    }
+
     /// Appends a space and a range of message sequence numbers.
     pub fn messages(mut self, first: u32, last: u32) -> Self {
         self.append(format!(" {first}:{last}").as_bytes());
@@ -89,14 +103,7 @@ impl Command {
         }
         self.append(b" ");
         if text.len() <= LONGEST_QUOTED && text.iter().all(|octet| (0x20..0x7f).contains(octet)) {
-            self.append(b"\"");
-            for octet in text {
-                if matches!(octet, b'"' | b'\\') {
-                    self.append(b"\\");
-                }
-                self.append(std::slice::from_ref(octet));
-            }
-            self.append(b"\"");
+            self.append_quoted(text);
         } else {
             let unasked = text.len() <= self.unasked;
             let plus = if unasked { "+" } else { "" };
@@ -107,6 +114,30 @@ impl Command {
             self.append(text);
         }
         Ok(self)
+    }
+
+    /// Appends a space and the name of a mailbox. As far as it is ASCII it is
+    /// quoted however long it is: what waits for leave to send a literal cannot
+    /// be sent ahead.
+    pub fn mailbox(mut self, name: &str) -> Result<Self, UpstreamError> {
+        if name.bytes().all(|octet| (0x20..0x7f).contains(&octet)) {
+            self.append(b" ");
+            self.append_quoted(name.as_bytes());
+            return Ok(self);
+        }
+        self.string(name.as_bytes())
+            .map_err(|_| UpstreamError::protocol("a mailbox name with NUL or line ends"))
+    }
+
+    fn append_quoted(&mut self, text: &[u8]) {
+        self.append(b"\"");
+        for octet in text {
+            if matches!(octet, b'"' | b'\\') {
+                self.append(b"\\");
+            }
+            self.append(std::slice::from_ref(octet));
+        }
+        self.append(b"\"");
     }
 
     fn append(&mut self, octets: &[u8]) {

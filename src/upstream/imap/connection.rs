@@ -20,7 +20,7 @@ use super::framing::{Data, WireError, printable};
 use super::status::{Code, Kind, Status};
 use super::tap::Tap;
 use super::transport::Stream;
-use super::untagged::Listed;
+use super::untagged::{Listed, Namespaces};
 use crate::upstream::screening::reveals;
 use crate::upstream::{Reason, UpstreamError};
 
@@ -64,6 +64,8 @@ pub(super) enum Event {
     Expunge(u32),
     Capability(Vec<String>),
     List(Listed),
+    Namespace(Namespaces),
+    MyRights(String),
     /// An untagged OK, NO, BAD or PREAUTH.
     Untagged(Status),
     /// The server waits for a literal or a SASL response.
@@ -368,6 +370,8 @@ impl From<Data> for Event {
             Data::BodyEnd => Self::BodyEnd,
             Data::Found(found) => Self::Found(found),
             Data::List(listed) => Self::List(listed),
+            Data::Namespace(namespaces) => Self::Namespace(namespaces),
+            Data::MyRights(rights) => Self::MyRights(rights),
             Data::Capability(names) => Self::Capability(names),
         }
     }

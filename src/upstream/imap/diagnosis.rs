@@ -1,20 +1,24 @@
 //! `popgate check`: the way to an IMAP mailbox, step by step, in words for an
 //! operator. It changes nothing upstream.
 
-use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 
 use super::config::{Config, Security};
+use super::disposal::{Disposal, Mark};
+use super::fetch::HIDDEN;
 use super::login::{Capabilities, Greeted};
-use super::mailbox::{self, Removal};
-use super::transport;
-use crate::maildrop::{Ingredients, Policy};
+use super::session::{ImapSession, Place};
+use super::{transport, utf7};
+use crate::maildrop::{Policy, SeenPolicy};
 use crate::sasl::Credentials;
+use crate::store::Store;
 use crate::upstream::finding::certificate_advice;
-use crate::upstream::{Finding, UpstreamError};
+use crate::upstream::{Finding, UpstreamError, UpstreamSession as _};
 
 /// Walks from DNS to the listing of the mailbox, or to the capabilities where
 /// there are no credentials, and tells of each step. Returns whether all is
@@ -22,10 +26,13 @@ use crate::upstream::{Finding, UpstreamError};
 pub async fn diagnose(
     config: &Config,
     policy: &Policy,
+    store: Option<&Store>,
     credentials: Option<&Credentials>,
     mut tell: impl FnMut(&'static str, Finding),
 ) -> bool {
-    let failed = walk(config, policy, credentials, &mut tell).await.err();
+    let failed = walk(config, policy, store, credentials, &mut tell)
+        .await
+        .err();
     match failed {
         None => true,
         Some((step, finding)) => {
@@ -40,6 +47,7 @@ type Failed = (&'static str, Finding);
 async fn walk(
     config: &Config,
     policy: &Policy,
+    store: Option<&Store>,
     credentials: Option<&Credentials>,
     tell: &mut impl FnMut(&'static str, Finding),
 ) -> Result<(), Failed> {
@@ -129,7 +137,7 @@ async fn walk(
         return Ok(());
     };
     let logged_in = greeted.login(credentials, config).await;
-    let (mut connection, capabilities) =
+    let (connection, capabilities) =
         logged_in.map_err(|error| bad("login", error.to_string(), login_advice(&error)))?;
     tell(
         "login",
@@ -137,46 +145,95 @@ async fn walk(
     );
     tell("capabilities", Finding::Good(listed(&capabilities)));
 
-    let began = Clock::now();
-    let most = config.limits.messages;
-    let nothing = |_| HashSet::new();
-    let opened = mailbox::open(&mut connection, &capabilities, policy, most, nothing).await;
-    let opened =
-        opened.map_err(|error| bad("mailbox", error.to_string(), mailbox_advice(&error)))?;
-    let removal = match &opened.removal {
-        Removal::Move(trash) => format!("moved to {trash:?}"),
-        Removal::CopyThenExpunge(trash) => format!("copied to {trash:?}, then expunged"),
-        Removal::Expunge => "expunged: gone for good".to_owned(),
-        Removal::Never => "refused (read-only)".to_owned(),
+    let place = Place {
+        config: Arc::new(config.clone()),
+        shared: Arc::default(),
+        store: store.cloned(),
+        policy: Arc::new(policy.clone()),
     };
-    let selected = opened.selected;
-    tell(
-        "mailbox",
-        Finding::Good(format!(
-            "INBOX, UIDVALIDITY {}; deleted messages are {removal}",
-            selected.uid_validity
-        )),
-    );
-    let octets: u64 = opened.entries.iter().map(|entry| entry.octets).sum();
-    let mut told = format!(
-        "{} messages, {octets} octets, in {} ms",
-        opened.entries.len(),
-        began.elapsed().as_millis()
-    );
-    if let Some(first) = opened.entries.first() {
-        let known = Ingredients {
-            uid: Some(first.uid),
-            uid_validity: Some(selected.uid_validity),
-            ..Ingredients::default()
-        };
-        let format = policy.unique_ids.clone().unwrap_or_default();
-        if let Ok(unique_id) = format.unique_id(&known) {
-            told.push_str(&format!("; the first unique id is {unique_id}"));
+    let nobody = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut session =
+        ImapSession::over(place, credentials.clone(), nobody, connection, capabilities);
+    let walked = mailbox(&mut session, policy, tell).await;
+    session.close().await;
+    walked.map_err(|(step, error)| bad(step, error.to_string(), mailbox_advice(&error)))
+}
+
+/// Finds, opens and lists the folders, and tells what the policies come to.
+async fn mailbox(
+    session: &mut ImapSession,
+    policy: &Policy,
+    tell: &mut impl FnMut(&'static str, Finding),
+) -> Result<(), (&'static str, UpstreamError)> {
+    let began = Clock::now();
+    let names = session
+        .folders()
+        .await
+        .map_err(|error| ("folders", error))?;
+    let maildrop = session
+        .snapshot()
+        .await
+        .map_err(|error| ("mailbox", error))?;
+    let took = began.elapsed().as_millis();
+    let mut counts = vec![0usize; names.len()];
+    for message in 0..maildrop.len() {
+        let place = session.place(message).map_or(0, |(folder, _)| folder);
+        if let Some(count) = counts.get_mut(place) {
+            *count += 1;
         }
     }
+    for (folder, count) in session.folders.iter().zip(counts) {
+        let deletion = match &folder.disposal {
+            Disposal::Move(target) => format!("deleted messages are moved to {:?}", shown(target)),
+            Disposal::CopyThenExpunge(target) => {
+                let target = shown(target);
+                format!("deleted messages are copied to {target:?}, then expunged")
+            }
+            Disposal::Expunge => "deleted messages are expunged: gone for good".to_owned(),
+            Disposal::Mark(Mark::Seen) => {
+                "deleted messages are marked as read, and stay".to_owned()
+            }
+            Disposal::Mark(Mark::Hidden) => {
+                format!("deleted messages stay, hidden by the keyword {HIDDEN}")
+            }
+            Disposal::Store => "deleted messages stay, hidden by popgate's own store".to_owned(),
+            Disposal::Never => "deletion is refused (read-only)".to_owned(),
+        };
+        tell(
+            "mailbox",
+            Finding::Good(format!(
+                "{}, UIDVALIDITY {}, {count} messages; {deletion}",
+                shown(&folder.name),
+                folder.uid_validity
+            )),
+        );
+    }
+    let octets: u64 = maildrop.iter().map(|message| message.octets).sum();
+    let mut told = format!("{} messages, {octets} octets, in {took} ms", maildrop.len());
+    if let Some(first) = maildrop.get(0) {
+        told.push_str(&format!("; the first unique id is {}", first.unique_id));
+    }
     tell("listing", Finding::Good(told));
-    connection.logout(config.timeouts.connect).await;
+    if policy.seen != SeenPolicy::Never || policy.expire_after.is_some() {
+        let seen = match policy.seen {
+            SeenPolicy::Never => None,
+            SeenPolicy::OnRetr => Some("retrieved messages are marked as read at once".to_owned()),
+            SeenPolicy::OnQuit => Some("retrieved messages are marked as read at QUIT".to_owned()),
+        };
+        let expiry = policy.expire_after.map(|after| {
+            let days = after.as_secs() / 86_400;
+            format!("retrieved messages go to the Trash after {days} days")
+        });
+        let told: Vec<String> = seen.into_iter().chain(expiry).collect();
+        tell("policies", Finding::Good(told.join("; ")));
+    }
     Ok(())
+}
+
+/// The name of a mailbox, for reading.
+fn shown(name: &str) -> String {
+    let name = utf7::decode(name).unwrap_or_else(|| name.to_owned());
+    name.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 /// The capabilities that matter here, and what is missing.
@@ -225,10 +282,21 @@ fn login_advice(error: &UpstreamError) -> &'static str {
 }
 
 fn mailbox_advice(error: &UpstreamError) -> &'static str {
+    let seen = error.to_string();
+    let says = |words: &str| seen.contains(words);
     match error {
-        UpstreamError::Misconfigured(_) => {
-            "choose another `delete` policy (trash, expunge, refuse), or make what it needs"
+        UpstreamError::Misconfigured(_) if says("unique_ids") => {
+            "choose another `unique_ids` format: dovecot, cyrus, courier and uw need nothing but UIDs"
         }
-        _ => "the mail server could not open or list INBOX: look at its log",
+        UpstreamError::Misconfigured(_) if says("folder") || says("shared") => {
+            "check `folders` and `shared`: the names, as a mail program shows them, and the user's rights there"
+        }
+        UpstreamError::Misconfigured(_) if says("expire_after") || says("--state") => {
+            "set `state` to a directory, and make a Trash; or leave the setting out"
+        }
+        UpstreamError::Misconfigured(_) => {
+            "choose another `delete` policy (trash, expunge, archive, move:FOLDER, seen, hide, refuse), or make what it needs"
+        }
+        _ => "the mail server could not open or list the mailbox: look at its log",
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::framing::{Data, Item, WireError};
 
 /// What a FETCH response told of one message, message text apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {
     /// Message sequence number.
     pub seq: u32,
@@ -19,10 +19,40 @@ pub(super) struct Row {
     pub uid: Option<u32>,
     /// RFC822.SIZE in octets.
     pub octets: Option<u64>,
-    /// Whether FLAGS held `\Deleted`.
-    pub deleted: Option<bool>,
+    /// What FLAGS held.
+    pub flags: Option<Flags>,
+    /// What only some listings ask for.
+    pub details: Option<Box<Details>>,
     /// Whether message text came with it.
     pub with_body: bool,
+}
+
+/// The flags that matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flags {
+    /// `\Deleted`
+    pub deleted: bool,
+    /// `\Seen`
+    pub seen: bool,
+    /// [`HIDDEN`]
+    pub hidden: bool,
+}
+
+/// The keyword of messages that are not shown by POP3 any more; Dovecot's
+/// documentation suggests it for its own `pop3_deleted_flag`.
+pub(super) const HIDDEN: &str = "$POP3Deleted";
+
+/// Data items that listings ask for where they are needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Details {
+    /// INTERNALDATE in seconds since 1970.
+    pub arrival: Option<i64>,
+    /// X-GUID (Dovecot).
+    pub guid: Option<Box<str>>,
+    /// EMAILID (RFC 8474 §5.1).
+    pub email_id: Option<Box<str>>,
+    /// X-GM-MSGID (Gmail).
+    pub gmail_id: Option<u64>,
 }
 
 /// The start of a message's text.
@@ -53,6 +83,8 @@ pub(super) enum Section {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LiteralUse {
     Body,
+    /// To [`Fetch::value`].
+    Value,
     Discard,
 }
 
@@ -60,12 +92,18 @@ pub(super) enum LiteralUse {
 const DEEPEST: u32 = 100;
 /// The longest name of a data item, section included.
 const LONGEST_NAME: usize = 4096;
+/// The longest id of a message (RFC 8474 §4), or name of a Maildir file.
+const LONGEST_ID: u64 = 255;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Uid,
     Size,
     Flags,
+    Arrival,
+    Guid,
+    EmailId,
+    GmailId,
     Body {
         section: Section,
         origin: Option<u64>,
@@ -79,6 +117,8 @@ pub(super) struct Fetch {
     row: Row,
     depth: u32,
     name: Option<Name>,
+    /// The value of a data item that comes as a literal.
+    value: Option<(Name, Vec<u8>)>,
     closed: bool,
 }
 
@@ -91,7 +131,15 @@ impl Fetch {
             },
             depth: 0,
             name: None,
+            value: None,
             closed: false,
+        }
+    }
+
+    /// Octets of a literal that is [`LiteralUse::Value`].
+    pub fn value(&mut self, octets: &[u8]) {
+        if let Some((_, value)) = &mut self.value {
+            value.extend_from_slice(octets);
         }
     }
 
@@ -103,6 +151,9 @@ impl Fetch {
         line: &[u8],
         items: &mut VecDeque<Item>,
     ) -> Result<Option<(u64, LiteralUse)>, WireError> {
+        if let Some((name, value)) = self.value.take() {
+            self.detail(name, &value);
+        }
         let mut at = 0;
         while let Some(&octet) = line.get(at) {
             match octet {
@@ -114,7 +165,7 @@ impl Fetch {
                     }
                     self.depth += 1;
                     if self.depth == 2 && self.name == Some(Name::Flags) {
-                        self.row.deleted = Some(false);
+                        self.row.flags = Some(Flags::default());
                     }
                     at += 1;
                 }
@@ -142,7 +193,8 @@ impl Fetch {
         if !self.closed {
             return Err(WireError::Garbage);
         }
-        items.push_back(Item::Data(Data::Row(self.row)));
+        let row = std::mem::take(&mut self.row);
+        items.push_back(Item::Data(Data::Row(row)));
         Ok(None)
     }
 
@@ -184,8 +236,9 @@ impl Fetch {
             (1, Some(Name::Size)) => {
                 self.row.octets = Some(number(atom).ok_or(WireError::Garbage)?);
             }
-            (2, Some(Name::Flags)) if atom.eq_ignore_ascii_case(b"\\Deleted") => {
-                self.row.deleted = Some(true);
+            (2, Some(Name::Flags)) => self.flag(atom),
+            (1, Some(name @ (Name::Guid | Name::GmailId))) | (2, Some(name @ Name::EmailId)) => {
+                self.detail(name, atom)
             }
             _ => {}
         }
@@ -193,6 +246,33 @@ impl Fetch {
             self.name = None;
         }
         Ok(at + length)
+    }
+
+    fn flag(&mut self, flag: &[u8]) {
+        let is = |name: &str| flag.eq_ignore_ascii_case(name.as_bytes());
+        if let Some(flags) = &mut self.row.flags {
+            flags.deleted |= is("\\Deleted");
+            flags.seen |= is("\\Seen");
+            flags.hidden |= is(HIDDEN);
+        }
+    }
+
+    /// The value of a data item. What makes no sense is as if it were not there.
+    fn detail(&mut self, name: Name, value: &[u8]) {
+        let id = || {
+            let short = value.len() as u64 <= LONGEST_ID;
+            let text = std::str::from_utf8(value).ok();
+            text.filter(|text| short && !text.is_empty() && !text.eq_ignore_ascii_case("NIL"))
+                .map(Box::from)
+        };
+        let details = self.row.details.get_or_insert_default();
+        match name {
+            Name::Arrival => details.arrival = super::date::seconds(value),
+            Name::Guid => details.guid = id(),
+            Name::EmailId => details.email_id = id(),
+            Name::GmailId => details.gmail_id = number(value),
+            Name::Uid | Name::Size | Name::Flags | Name::Body { .. } | Name::Other => {}
+        }
     }
 
     /// A quoted string; message text may come as one.
@@ -215,6 +295,13 @@ impl Fetch {
             }
             end += 1;
         }
+        if let Some(name @ (Name::Arrival | Name::Guid)) = self.name
+            && self.depth == 1
+        {
+            self.detail(name, &text);
+            self.name = None;
+            return Ok(end + 1);
+        }
         if self.literal(text.len() as u64, items) == LiteralUse::Body {
             if !text.is_empty() {
                 items.push_back(Item::Data(Data::Chunk(Bytes::from(text))));
@@ -229,8 +316,13 @@ impl Fetch {
         if self.depth != 1 {
             return LiteralUse::Discard;
         }
-        let Some(Name::Body { section, origin }) = self.name.take() else {
-            return LiteralUse::Discard;
+        let (section, origin) = match self.name.take() {
+            Some(Name::Body { section, origin }) => (section, origin),
+            Some(name @ Name::Guid) if octets <= LONGEST_ID => {
+                self.value = Some((name, Vec::new()));
+                return LiteralUse::Value;
+            }
+            _ => return LiteralUse::Discard,
         };
         self.row.with_body = true;
         let Row { seq, uid, .. } = self.row;
@@ -252,6 +344,10 @@ fn parse_name(name: &[u8]) -> Name {
         b"UID" => Name::Uid,
         b"RFC822.SIZE" => Name::Size,
         b"FLAGS" => Name::Flags,
+        b"INTERNALDATE" => Name::Arrival,
+        b"X-GUID" => Name::Guid,
+        b"EMAILID" => Name::EmailId,
+        b"X-GM-MSGID" => Name::GmailId,
         b"RFC822" => Name::Body {
             section: Section::Whole,
             origin: None,

@@ -2,8 +2,8 @@
 //! [`Item`]s out, whatever the slices in which the octets arrive.
 //!
 //! Three kinds of responses are told apart by their first words:
-//! - FETCH, SEARCH, ESEARCH, LIST and CAPABILITY carry what popgate maps: they
-//!   are read here, with `fetch` and `untagged`.
+//! - FETCH, SEARCH, ESEARCH, LIST, NAMESPACE, MYRIGHTS and CAPABILITY carry what
+//!   popgate maps: they are read here, with `fetch` and `untagged`.
 //! - Those the decoder (async-imap) is to understand: status responses, EXISTS,
 //!   EXPUNGE, continuations. They are vetted: one line each, bounded, printable
 //!   ASCII.
@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::config::Limits;
 use super::fetch::{BodyStart, Fetch, LiteralUse, Row, announced, number};
-use super::untagged::{self, Listed};
+use super::untagged::{self, Listed, Namespaces};
 
 /// One thing the server said, in the order in which it said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub(super) enum Data {
     Found(Vec<RangeInclusive<u32>>),
     /// A LIST response.
     List(Listed),
+    /// A NAMESPACE response.
+    Namespace(Namespaces),
+    /// A MYRIGHTS response: the rights.
+    MyRights(String),
     /// A CAPABILITY response.
     Capability(Vec<String>),
 }
@@ -64,8 +68,8 @@ pub(super) enum WireError {
 /// The longest response for the decoder: what follows is only text. The decoder
 /// begins anew with each 4 KiB, so that its work grows with the square.
 const LONGEST_VETTED: usize = 8 * 1024;
-/// The longest LIST response, literals included.
-const LONGEST_LIST: usize = 64 * 1024;
+/// The longest response that is read whole, literals included.
+const LONGEST_WHOLE: usize = 64 * 1024;
 
 /// Cuts the server's octets into items.
 #[derive(Debug)]
@@ -88,9 +92,17 @@ struct Literal {
 #[derive(Debug)]
 enum Open {
     Fetch(Fetch),
-    /// A LIST response; what of it has come so far, behind its keyword.
-    List(Vec<u8>),
+    /// What of a response has come so far, behind its keyword.
+    Whole(Keyword, Vec<u8>),
     Dropped,
+}
+
+/// Responses that are read when they have come whole.
+#[derive(Clone, Copy, Debug)]
+enum Keyword {
+    List,
+    Namespace,
+    MyRights,
 }
 
 impl Framer {
@@ -162,7 +174,8 @@ impl Framer {
             literal.left -= here as u64;
             match (literal.to, &mut self.open) {
                 (LiteralUse::Body, _) => items.push_back(Item::Data(Data::Chunk(octets.freeze()))),
-                (_, Some(Open::List(text))) => text.extend_from_slice(&octets),
+                (_, Some(Open::Whole(_, text))) => text.extend_from_slice(&octets),
+                (LiteralUse::Value, Some(Open::Fetch(fetch))) => fetch.value(&octets),
                 _ => {}
             }
         }
@@ -180,7 +193,7 @@ impl Framer {
         match self.open.take() {
             None => self.first_line(line, items),
             Some(Open::Fetch(fetch)) => self.fetch_line(fetch, line, items),
-            Some(Open::List(text)) => self.list_line(text, line, items),
+            Some(Open::Whole(keyword, text)) => self.whole_line(keyword, text, line, items),
             Some(Open::Dropped) => self.dropped_line(line),
         }
     }
@@ -220,8 +233,17 @@ impl Framer {
             items.push_back(vetted(line));
             return Ok(());
         }
-        if is_one_of(first, &[b"LIST"]) {
-            return self.list_line(Vec::new(), rest, items);
+        let whole = if is_one_of(first, &[b"LIST"]) {
+            Some(Keyword::List)
+        } else if is_one_of(first, &[b"NAMESPACE"]) {
+            Some(Keyword::Namespace)
+        } else if is_one_of(first, &[b"MYRIGHTS"]) {
+            Some(Keyword::MyRights)
+        } else {
+            None
+        };
+        if let Some(keyword) = whole {
+            return self.whole_line(keyword, Vec::new(), rest, items);
         }
         let data = if is_one_of(first, &[b"CAPABILITY"]) {
             Data::Capability(untagged::capabilities(rest))
@@ -249,25 +271,29 @@ impl Framer {
         Ok(())
     }
 
-    fn list_line(
+    fn whole_line(
         &mut self,
+        keyword: Keyword,
         mut text: Vec<u8>,
         line: &[u8],
         items: &mut VecDeque<Item>,
     ) -> Result<(), WireError> {
         text.extend_from_slice(line);
-        if text.len() > LONGEST_LIST {
+        if text.len() > LONGEST_WHOLE {
             return Err(WireError::LineTooLong);
         }
-        match trailing_literal(line) {
-            Some(octets) => {
-                let room = LONGEST_LIST - text.len();
-                self.begin_literal(octets, LiteralUse::Discard, room as u64)?;
-                text.extend_from_slice(b"\r\n");
-                self.open = Some(Open::List(text));
-            }
-            None => items.push_back(Item::Data(Data::List(untagged::list(&text)?))),
+        if let Some(octets) = trailing_literal(line) {
+            let room = LONGEST_WHOLE - text.len();
+            self.begin_literal(octets, LiteralUse::Discard, room as u64)?;
+            text.extend_from_slice(b"\r\n");
+            self.open = Some(Open::Whole(keyword, text));
+            return Ok(());
         }
+        items.push_back(Item::Data(match keyword {
+            Keyword::List => Data::List(untagged::list(&text)?),
+            Keyword::Namespace => Data::Namespace(untagged::namespace(&text)?),
+            Keyword::MyRights => Data::MyRights(untagged::my_rights(&text)?),
+        }));
         Ok(())
     }
 
@@ -335,7 +361,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::upstream::imap::fetch::Section;
+    use crate::upstream::imap::fetch::{Details, Flags, Section};
 
     fn limits() -> Limits {
         Limits {
@@ -405,10 +431,74 @@ mod tests {
         assert_eq!(reversed, items);
         let flags = whole("* 2 FETCH (FLAGS (\\Seen \\deleted) UID 8 MODSEQ (12))\r\n").unwrap();
         let expected = Row {
-            deleted: Some(true),
+            flags: Some(Flags {
+                deleted: true,
+                seen: true,
+                hidden: false,
+            }),
             ..row(2, Some(8), None)
         };
         assert_eq!(flags, [Item::Data(Data::Row(expected))]);
+    }
+
+    fn details(text: &str) -> Details {
+        match whole(text).unwrap().pop() {
+            Some(Item::Data(Data::Row(Row {
+                details: Some(details),
+                ..
+            }))) => *details,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn details_in_every_form() {
+        let told = details(
+            "* 1 FETCH (INTERNALDATE \"01-Jan-1970 00:00:09 +0000\" X-GUID 5f \
+             EMAILID (M1) X-GM-MSGID 1278455344230334865 UID 7)\r\n",
+        );
+        let expected = Details {
+            arrival: Some(9),
+            guid: Some("5f".into()),
+            email_id: Some("M1".into()),
+            gmail_id: Some(1_278_455_344_230_334_865),
+        };
+        assert_eq!(told, expected);
+        let quoted = details("* 1 FETCH (X-GUID \"a \\\"b\" UID 7)\r\n");
+        assert_eq!(quoted.guid.as_deref(), Some("a \"b"));
+        let literal = details("* 1 FETCH (X-GUID {3}\r\na)b UID 7)\r\n");
+        assert_eq!(literal.guid.as_deref(), Some("a)b"));
+        let last = details("* 1 FETCH (UID 7 X-GUID {3}\r\na)b)\r\n");
+        assert_eq!(last.guid.as_deref(), Some("a)b"));
+    }
+
+    #[test]
+    fn details_that_make_no_sense_are_none() {
+        for item in [
+            "INTERNALDATE \"yesterday\"".to_owned(),
+            "X-GUID \"\"".to_owned(),
+            "X-GUID NIL".to_owned(),
+            format!("X-GUID {}", "x".repeat(256)),
+            "X-GM-MSGID 18446744073709551616".to_owned(),
+            "EMAILID (NIL)".to_owned(),
+        ] {
+            let told = details(&format!("* 1 FETCH (UID 7 {item})\r\n"));
+            assert_eq!(told, Details::default(), "{item}");
+        }
+    }
+
+    #[test]
+    fn the_keyword_of_hidden_messages() {
+        let items = whole("* 2 FETCH (UID 8 FLAGS (\\Seen $pop3deleted x))\r\n").unwrap();
+        let Some(Item::Data(Data::Row(row))) = items.first() else {
+            panic!("{items:?}")
+        };
+        let expected = Flags {
+            deleted: false,
+            seen: true,
+            hidden: true,
+        };
+        assert_eq!(row.flags, Some(expected));
     }
 
     #[test]
@@ -424,7 +514,7 @@ mod tests {
         };
         let expected = Row {
             with_body: true,
-            deleted: Some(false),
+            flags: Some(Flags::default()),
             ..row(3, Some(9), None)
         };
         assert_eq!(
@@ -509,7 +599,7 @@ mod tests {
 
     #[test]
     fn what_popgate_has_no_use_for_is_dropped() {
-        let text = "* XLARGE (a {4}\r\nP1 O) b\r\n* 5 RECENT\r\n* NAMESPACE NIL NIL NIL\r\n\
+        let text = "* XLARGE (a {4}\r\nP1 O) b\r\n* 5 RECENT\r\n* QUOTAROOT INBOX x\r\n\
             * 5 XMETA {12}\r\nP1 OK done\r\n b\r\n";
         assert_eq!(whole(text).unwrap(), []);
     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::config::Limits;
 use super::framing::{Data, Framer, Item, WireError};
-use super::listing::Listing;
+use super::listing::{Listing, Needs};
 use super::status::Status;
 
 const LIMITS: Limits = Limits {
@@ -27,7 +27,7 @@ pub fn frame(octets: &[u8], size: usize) {
     let whole = items(std::iter::once(octets));
     let pieces = items(octets.chunks(size.max(1)));
     assert_eq!(whole, pieces);
-    let mut listing = Listing::new(3, LIMITS.messages);
+    let mut listing = Listing::new(3, LIMITS.messages, Needs::default());
     for item in whole.unwrap_or_default() {
         match item {
             Item::Vetted(response) => decode(&response, &mut listing),

@@ -1,7 +1,9 @@
 //! The listing of a mailbox, held to EXISTS: it is whole, or it is an error.
 //! Pure.
 
-use super::fetch::Row;
+use std::num::NonZeroU64;
+
+use super::fetch::{self, Row};
 
 /// Rows of `FETCH 1:* (UID RFC822.SIZE)` as they arrive, while the mailbox may
 /// grow and shrink (RFC 3501 §7.3.1, §7.4.1).
@@ -24,14 +26,104 @@ pub(super) struct Listing {
     sizes: Vec<u64>,
     /// Which places are still there, once something was expunged.
     places: Option<Places>,
+    details: Details,
 }
 
 /// A listed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub uid: u32,
+    /// For [`Details`].
+    pub place: u32,
     /// RFC822.SIZE, in octets.
     pub octets: u64,
+}
+
+/// What a listing asks for beside UIDs and sizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// INTERNALDATE.
+    pub arrival: bool,
+    /// X-GUID.
+    pub guid: bool,
+    /// EMAILID.
+    pub email_id: bool,
+    /// X-GM-MSGID.
+    pub gmail_id: bool,
+}
+
+/// The answers to [`Needs`] by place; no memory is taken for what was not asked
+/// for.
+#[derive(Debug)]
+pub(super) struct Details {
+    /// See [`arrival_as_stored`].
+    arrivals: Vec<Option<NonZeroU64>>,
+    guids: Vec<Option<Box<str>>>,
+    email_ids: Vec<Option<Box<str>>>,
+    gmail_ids: Vec<Option<NonZeroU64>>,
+    /// How many more octets the ids may have.
+    octets_left: usize,
+}
+
+/// Octets of the ids of a mailbox, for each message and beyond.
+const ID_OCTETS: (usize, usize) = (128, 1024 * 1024);
+
+impl Details {
+    fn new(exists: u32, needs: Needs) -> Self {
+        let count = |needed: bool| if needed { exists as usize } else { 0 };
+        let (each, beyond) = ID_OCTETS;
+        Self {
+            arrivals: vec![None; count(needs.arrival)],
+            guids: vec![None; count(needs.guid)],
+            email_ids: vec![None; count(needs.email_id)],
+            gmail_ids: vec![None; count(needs.gmail_id)],
+            octets_left: each.saturating_mul(exists as usize).saturating_add(beyond),
+        }
+    }
+
+    fn learn(&mut self, place: usize, told: fetch::Details) -> Result<(), ListingError> {
+        if let (Some(slot), Some(arrival)) = (self.arrivals.get_mut(place), told.arrival) {
+            *slot = NonZeroU64::new(arrival_as_stored(arrival));
+        }
+        if let (Some(slot), Some(id)) = (self.gmail_ids.get_mut(place), told.gmail_id) {
+            *slot = NonZeroU64::new(id);
+        }
+        for (slots, id) in [
+            (&mut self.guids, told.guid),
+            (&mut self.email_ids, told.email_id),
+        ] {
+            if let (Some(slot @ None), Some(id)) = (slots.get_mut(place), id) {
+                let left = self.octets_left.checked_sub(id.len());
+                self.octets_left = left.ok_or(ListingError::TooMany)?;
+                *slot = Some(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// When it arrived, in seconds since 1970.
+    pub fn arrival(&self, place: u32) -> Option<i64> {
+        let stored = self.arrivals.get(place as usize).copied().flatten()?;
+        Some(arrival_as_stored(stored.get().cast_signed()).cast_signed())
+    }
+
+    pub fn guid(&self, place: u32) -> Option<&str> {
+        self.guids.get(place as usize)?.as_deref()
+    }
+
+    pub fn email_id(&self, place: u32) -> Option<&str> {
+        self.email_ids.get(place as usize)?.as_deref()
+    }
+
+    pub fn gmail_id(&self, place: u32) -> Option<u64> {
+        let id = self.gmail_ids.get(place as usize).copied().flatten();
+        id.map(NonZeroU64::get)
+    }
+}
+
+/// Time 0 is stored as another number than none at all; its own inverse.
+fn arrival_as_stored(arrival: i64) -> u64 {
+    (arrival ^ i64::MIN).cast_unsigned()
 }
 
 /// What a listing got wrong.
@@ -50,7 +142,7 @@ pub(super) enum ListingError {
 impl Listing {
     /// A listing of a mailbox that holds `exists` messages, and never holds
     /// more than `most`.
-    pub fn new(exists: u32, most: u32) -> Self {
+    pub fn new(exists: u32, most: u32, needs: Needs) -> Self {
         Self {
             exists,
             most,
@@ -58,12 +150,13 @@ impl Listing {
             uids: vec![0; exists as usize],
             sizes: vec![0; exists as usize],
             places: None,
+            details: Details::new(exists, needs),
         }
     }
 
     /// A row of the listing, or news of a message's flags.
     pub fn row(&mut self, row: Row) -> Result<(), ListingError> {
-        if row.uid.is_none() && row.octets.is_none() {
+        if row.uid.is_none() && row.octets.is_none() && row.details.is_none() {
             return Ok(());
         }
         if row.seq == 0 || row.seq > self.exists {
@@ -85,6 +178,9 @@ impl Listing {
         }
         if let Some(octets) = row.octets {
             *size = octets.checked_add(1).ok_or(ListingError::Contradiction)?;
+        }
+        if let Some(details) = row.details {
+            self.details.learn(place, *details)?;
         }
         Ok(())
     }
@@ -118,7 +214,7 @@ impl Listing {
     }
 
     /// The messages by ascending UID, if all that are due were named.
-    pub fn finish(self) -> Result<Vec<Entry>, ListingError> {
+    pub fn finish(self) -> Result<(Vec<Entry>, Details), ListingError> {
         let mut entries: Vec<Entry> = Vec::with_capacity(self.due as usize);
         let mut total: u64 = 0;
         for seq in 1..=self.due {
@@ -132,13 +228,14 @@ impl Listing {
             total = total
                 .checked_add(octets)
                 .ok_or(ListingError::Contradiction)?;
-            entries.push(Entry { uid, octets });
+            let place = u32::try_from(place).map_err(|_| ListingError::TooMany)?;
+            entries.push(Entry { uid, place, octets });
         }
         entries.sort_unstable_by_key(|entry| entry.uid);
         if entries.windows(2).any(|pair| pair[0].uid == pair[1].uid) {
             return Err(ListingError::Contradiction);
         }
-        Ok(entries)
+        Ok((entries, self.details))
     }
 
     /// The place of the message that has the number `seq` now, from 0.
@@ -195,7 +292,7 @@ mod tests {
     use super::*;
 
     fn listing(exists: u32) -> Listing {
-        Listing::new(exists, 1000)
+        Listing::new(exists, 1000, Needs::default())
     }
 
     fn row(seq: u32, uid: u32) -> Row {
@@ -208,7 +305,7 @@ mod tests {
     }
 
     fn uids(listing: Listing) -> Result<Vec<u32>, ListingError> {
-        Ok(listing.finish()?.iter().map(|entry| entry.uid).collect())
+        Ok(listing.finish()?.0.iter().map(|entry| entry.uid).collect())
     }
 
     #[test]
@@ -271,7 +368,7 @@ mod tests {
         listing
             .row(Row {
                 seq: 1,
-                deleted: Some(false),
+                flags: Some(fetch::Flags::default()),
                 ..Row::default()
             })
             .unwrap();
@@ -284,6 +381,69 @@ mod tests {
             })
             .unwrap();
         assert_eq!(uids(listing), Ok(vec![4]));
+    }
+
+    fn detailed(seq: u32, uid: u32, details: fetch::Details) -> Row {
+        Row {
+            details: Some(Box::new(details)),
+            ..row(seq, uid)
+        }
+    }
+
+    #[test]
+    fn details_belong_to_their_messages() {
+        let needs = Needs {
+            arrival: true,
+            guid: true,
+            gmail_id: true,
+            ..Needs::default()
+        };
+        let mut listing = Listing::new(3, 1000, needs);
+        for (seq, uid) in [(1, 9), (2, 4), (3, 7)] {
+            let details = fetch::Details {
+                arrival: Some(i64::from(uid) - 7),
+                guid: (uid != 4).then(|| format!("guid{uid}").into()),
+                email_id: Some("not asked for".into()),
+                gmail_id: Some(u64::from(uid)),
+            };
+            listing.row(detailed(seq, uid, details)).unwrap();
+        }
+        listing.expunge(1).unwrap();
+        let (entries, details) = listing.finish().unwrap();
+        let told = |entry: &Entry| {
+            let place = entry.place;
+            (
+                details.arrival(place),
+                details.guid(place),
+                details.gmail_id(place),
+            )
+        };
+        let told: Vec<_> = entries.iter().map(told).collect();
+        assert_eq!(
+            told,
+            [(Some(-3), None, Some(4)), (Some(0), Some("guid7"), Some(7))]
+        );
+        assert_eq!(details.email_id(0), None);
+    }
+
+    #[test]
+    fn ids_do_not_grow_without_bound() {
+        let needs = Needs {
+            email_id: true,
+            ..Needs::default()
+        };
+        let mut listing = Listing::new(1_000_000, 1_000_000, needs);
+        listing.details.octets_left = 500;
+        let mut learn = |seq: u32| {
+            let details = fetch::Details {
+                email_id: Some("x".repeat(200).into()),
+                ..fetch::Details::default()
+            };
+            listing.row(detailed(seq, seq, details))
+        };
+        // The same once more costs nothing.
+        assert_eq!([1, 2, 1, 2].map(&mut learn), [Ok(()); 4]);
+        assert_eq!(learn(3), Err(ListingError::TooMany));
     }
 
     #[test]

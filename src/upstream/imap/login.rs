@@ -19,13 +19,14 @@ use crate::upstream::{Reason, UpstreamError};
 pub(super) struct Capabilities(HashSet<String>);
 
 /// What IMAP4rev2 includes of that which popgate uses (RFC 9051 appendix E).
-const IN_REV2: [&str; 6] = [
+const IN_REV2: [&str; 7] = [
     "SASL-IR",
     "LITERAL-",
     "SPECIAL-USE",
     "ESEARCH",
     "UIDPLUS",
     "MOVE",
+    "NAMESPACE",
 ];
 /// The largest literal that LITERAL- lets go unasked (RFC 7888 §5).
 const LITERAL_MINUS: usize = 4096;
@@ -33,7 +34,8 @@ const LITERAL_MINUS: usize = 4096;
 const LONGEST_INITIAL_RESPONSE: usize = 7_900;
 
 impl Capabilities {
-    fn new(names: &[String]) -> Self {
+    /// The capabilities of these names.
+    pub fn new(names: &[String]) -> Self {
         let mut all: HashSet<String> = names.iter().map(|name| name.to_ascii_uppercase()).collect();
         if all.contains("IMAP4REV2") {
             all.extend(IN_REV2.map(str::to_owned));

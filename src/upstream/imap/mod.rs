@@ -2,8 +2,8 @@
 //!
 //! From the socket upwards: `transport` (TCP, TLS) → `tap` (octets framed by
 //! `framing` and `fetch`) → async-imap's decoder → `connection` (commands and
-//! their ends) → `login`, `mailbox`, `retrieval`, `removal` → `session`, which
-//! is the seam's other side. `docs/decisions/0001-async-imap-as-decoder.md`
+//! their ends) → `login`, `folders`, `mailbox`, `contents`, `retrieval`,
+//! `removal` → `snapshot`, `update` → `session`, which is the seam's other side. `docs/decisions/0001-async-imap-as-decoder.md`
 //! says why.
 
 use std::net::IpAddr;
@@ -19,8 +19,12 @@ use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 mod command;
 mod config;
 mod connection;
+mod contents;
+mod date;
 mod diagnosis;
+mod disposal;
 mod fetch;
+mod folders;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -31,11 +35,15 @@ mod removal;
 mod retrieval;
 mod session;
 mod shared;
+mod snapshot;
+mod special_use;
 mod status;
 mod tap;
 mod transport;
 mod uid_set;
 mod untagged;
+mod update;
+mod utf7;
 
 pub use config::{Config, Limits, Security, Timeouts};
 pub use diagnosis::diagnose;

@@ -52,6 +52,7 @@ enum Plan {
 
 /// A message being fetched.
 pub(super) struct Retrieval {
+    folder: usize,
     uid: u32,
     listed: u64,
     is_top: bool,
@@ -89,7 +90,8 @@ enum State {
 }
 
 impl Retrieval {
-    pub fn new(uid: u32, listed: u64, portion: Portion) -> Self {
+    /// Of the message at this place: folder and UID.
+    pub fn new((folder, uid): (usize, u32), listed: u64, portion: Portion) -> Self {
         let plan = match portion {
             Portion::Whole => Plan::Whole,
             Portion::Top { lines: 0 } => Plan::Header,
@@ -97,6 +99,7 @@ impl Retrieval {
             Portion::Top { .. } => part(0, FIRST_PART, listed),
         };
         Self {
+            folder,
             uid,
             listed,
             is_top: portion != Portion::Whole,
@@ -120,7 +123,7 @@ impl Retrieval {
     /// message that is gone, or a connection that broke, shows here, before the
     /// client was told anything.
     pub async fn begin(mut self, session: &mut ImapSession) -> Result<Self, UpstreamError> {
-        let connection = session.ready().await?;
+        let connection = session.ready(self.folder).await?;
         self.send(connection).await?;
         self.first = self.advance(session).await?;
         Ok(self)
@@ -169,7 +172,9 @@ impl Retrieval {
             let deadline = deadline.unwrap_or(began);
             let event = connection.event(deadline).await?;
             self.waited += began.elapsed();
-            if uid_validity(&event).is_some_and(|other| other != session.mailbox.uid_validity) {
+            let folder = session.folders.get(self.folder);
+            let session_validity = folder.map(|folder| folder.uid_validity);
+            if uid_validity(&event).is_some_and(|other| Some(other) != session_validity) {
                 return Err(UpstreamError::temporary(
                     "UIDVALIDITY changed during the session",
                 ));

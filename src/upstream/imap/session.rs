@@ -1,7 +1,7 @@
 //! One account's mailbox: opened once, read by UID, and, where a connection is
 //! lost, opened again if it is still the same mailbox.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,16 +10,15 @@ use async_trait::async_trait;
 
 use super::config::Config;
 use super::connection::Connection;
+use super::disposal::Disposal;
+use super::folders::{self, Layout};
 use super::login::{Capabilities, Greeted, are_sendable};
-use super::mailbox::{self, Removal};
+use super::mailbox::{self, Selected};
 use super::retrieval::{ImapBody, Retrieval};
 use super::shared::Shared;
-use crate::maildrop::{
-    Ingredients, Maildrop, MessageIndex, Outcome, Policy, Portion, UniqueIdFormat, Update,
-};
+use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update};
 use crate::sasl::Credentials;
-use crate::store::{FolderKey, Kept, MessageKey, Store};
-use crate::upstream::assembly::{Assembly, Candidate};
+use crate::store::{FolderKey, Learned, MessageKey, Store};
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
 
 /// How long LOGOUT may take; nobody waits for it.
@@ -37,23 +36,56 @@ pub(super) struct Place {
 pub(super) struct ImapSession {
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
     pub(super) policy: Arc<Policy>,
     credentials: Credentials,
     client: IpAddr,
     pub(super) connection: Option<Connection>,
+    /// Which folder is open on the connection.
+    pub(super) selected: Option<usize>,
     pub(super) capabilities: Capabilities,
-    pub(super) mailbox: Mailbox,
+    pub(super) layout: Option<Layout>,
+    /// The folders' names, once they were looked for.
+    pub(super) names: Vec<String>,
+    /// The folders, in the same order, once they were opened.
+    pub(super) folders: Vec<Folder>,
+    pub(super) messages: Messages,
+    notes: Notes,
 }
 
-/// What a session knows of its mailbox, by message index.
+/// A folder of the session.
 #[derive(Debug)]
-pub(super) struct Mailbox {
+pub(super) struct Folder {
+    pub name: String,
+    pub key: FolderKey,
     pub uid_validity: u32,
+    /// Opened by SELECT, not by EXAMINE.
+    pub writes: bool,
+    pub disposal: Disposal,
+    /// What becomes of messages that have expired.
+    pub expiry: Option<Disposal>,
+}
+
+/// What a session knows of its messages, by message index.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
     pub uids: Vec<u32>,
     /// As listed, which may be an estimate.
     pub octets: Vec<u64>,
-    pub removal: Removal,
+    /// Places in [`ImapSession::folders`]; empty where there is one folder.
+    pub folders: Vec<u16>,
+    /// When messages were first retrieved, in seconds since 1970; only where
+    /// they can expire.
+    pub retrieved: HashMap<MessageIndex, i64>,
+}
+
+/// What a session learns, to be kept at its end.
+#[derive(Debug, Default)]
+struct Notes {
+    octets: BTreeMap<MessageIndex, u64>,
+    retrieved: BTreeMap<MessageIndex, i64>,
+    /// Still to be marked as read.
+    unread: BTreeSet<MessageIndex>,
 }
 
 impl ImapSession {
@@ -63,17 +95,35 @@ impl ImapSession {
         credentials: Credentials,
         client: IpAddr,
     ) -> Result<Self, UpstreamError> {
+        if !are_sendable(&credentials) {
+            return Err(UpstreamError::Authentication);
+        }
+        let (connection, capabilities) =
+            connect(&place.config, &place.shared, &credentials, client).await?;
+        Ok(Self::over(
+            place,
+            credentials,
+            client,
+            connection,
+            capabilities,
+        ))
+    }
+
+    /// A session on a connection that is logged in.
+    pub fn over(
+        place: Place,
+        credentials: Credentials,
+        client: IpAddr,
+        connection: Connection,
+        capabilities: Capabilities,
+    ) -> Self {
         let Place {
             config,
             shared,
             store,
             policy,
         } = place;
-        if !are_sendable(&credentials) {
-            return Err(UpstreamError::Authentication);
-        }
-        let (connection, capabilities) = connect(&config, &shared, &credentials, client).await?;
-        Ok(Self {
+        Self {
             config,
             shared,
             store,
@@ -81,14 +131,14 @@ impl ImapSession {
             credentials,
             client,
             connection: Some(connection),
+            selected: None,
             capabilities,
-            mailbox: Mailbox {
-                uid_validity: 0,
-                uids: Vec::new(),
-                octets: Vec::new(),
-                removal: Removal::Never,
-            },
-        })
+            layout: None,
+            names: Vec::new(),
+            folders: Vec::new(),
+            messages: Messages::default(),
+            notes: Notes::default(),
+        }
     }
 
     /// Whose mailbox this is, for what the upstream's sessions share.
@@ -96,34 +146,67 @@ impl ImapSession {
         self.credentials.mailbox()
     }
 
-    /// A connection that is ready for a command: the present one, or a new one
-    /// on which the same mailbox is open again. A command that was begun and not
-    /// finished leaves a connection that is not.
-    pub(super) async fn ready(&mut self) -> Result<&mut Connection, UpstreamError> {
-        let connection = match self.connection.take() {
-            Some(connection) if connection.is_usable() => connection,
-            _ => self.reopen().await?,
-        };
-        Ok(self.connection.insert(connection))
+    /// What the store calls a folder.
+    pub(super) fn folder_key(&self, name: &str) -> FolderKey {
+        FolderKey {
+            account: self.account().to_lowercase(),
+            folder: name.to_owned(),
+        }
     }
 
-    async fn reopen(&mut self) -> Result<Connection, UpstreamError> {
-        let connected = connect(&self.config, &self.shared, &self.credentials, self.client).await;
-        let (mut connection, capabilities) = connected.map_err(|error| match error {
-            // They were good when the session began.
-            UpstreamError::Authentication => {
-                UpstreamError::temporary("the credentials are no longer accepted")
-            }
-            other => other,
-        })?;
-        let selected = mailbox::select(&mut connection, self.policy.writes()).await?;
-        if selected.uid_validity != self.mailbox.uid_validity {
+    /// A connection that is ready for a command on this folder: the present one,
+    /// or a new one; the folder is open there, and still the same. A command that
+    /// was begun and not finished leaves a connection that is not ready.
+    pub(super) async fn ready(&mut self, folder: usize) -> Result<&mut Connection, UpstreamError> {
+        self.connected().await?;
+        if self.selected != Some(folder) {
+            self.select(folder).await?;
+        }
+        self.connection.as_mut().ok_or_else(lost)
+    }
+
+    async fn connected(&mut self) -> Result<&mut Connection, UpstreamError> {
+        if !self.is_usable() {
+            self.connection = None;
+            self.selected = None;
+            let connected =
+                connect(&self.config, &self.shared, &self.credentials, self.client).await;
+            let (connection, capabilities) = connected.map_err(|error| match error {
+                // They were good when the session began.
+                UpstreamError::Authentication => {
+                    UpstreamError::temporary("the credentials are no longer accepted")
+                }
+                other => other,
+            })?;
+            self.capabilities = capabilities;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or_else(lost)
+    }
+
+    /// Opens a folder, anew if it is open: its UIDVALIDITY must be what it was, or
+    /// the UIDs may name other messages by now. `Gone`: it no longer exists.
+    pub(super) async fn select(&mut self, folder: usize) -> Result<Selected, UpstreamError> {
+        self.selected = None;
+        self.connected().await?;
+        let (Some(known), Some(connection)) = (self.folders.get(folder), self.connection.as_mut())
+        else {
+            return Err(lost());
+        };
+        let selected = mailbox::select(connection, &known.name, known.writes).await?;
+        if selected.uid_validity != known.uid_validity {
             return Err(UpstreamError::temporary(
                 "UIDVALIDITY changed during the session",
             ));
         }
-        self.capabilities = capabilities;
-        Ok(connection)
+        self.selected = Some(folder);
+        Ok(selected)
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.is_usable())
     }
 
     /// Keeps in mind, for all sessions of this account, how long the upstream
@@ -132,29 +215,86 @@ impl ImapSession {
         heed(&self.shared, self.account(), error);
     }
 
-    /// The UID of a message of the maildrop.
-    pub(super) fn uid(&self, message: MessageIndex) -> Result<u32, UpstreamError> {
-        self.mailbox
-            .uids
+    /// Where a message is: folder and UID.
+    pub(super) fn place(&self, message: MessageIndex) -> Result<(usize, u32), UpstreamError> {
+        let uid = self.messages.uids.get(message).copied();
+        let folder = self
+            .messages
+            .folders
             .get(message)
-            .copied()
-            .ok_or(UpstreamError::Gone)
+            .map_or(0, |it| (*it).into());
+        uid.map(|uid| (folder, uid)).ok_or(UpstreamError::Gone)
+    }
+
+    /// What the store knows a message by.
+    fn key(&self, message: MessageIndex) -> Option<(&Folder, MessageKey)> {
+        let (folder, uid) = self.place(message).ok()?;
+        let folder = self.folders.get(folder)?;
+        Some((folder, Box::new(message_key(folder.uid_validity, uid))))
+    }
+
+    /// Looks for the folders of the policy, once.
+    pub(super) async fn find_folders(&mut self) -> Result<(), UpstreamError> {
+        if self.names.is_empty() {
+            let connection = self.connection.as_mut().ok_or_else(lost)?;
+            let (capabilities, policy) = (&self.capabilities, &self.policy);
+            self.names =
+                folders::resolve(connection, capabilities, policy, &mut self.layout).await?;
+        }
+        Ok(())
+    }
+
+    /// Messages that are to be marked as read when the session ends.
+    pub(super) fn take_unread(&mut self) -> BTreeSet<MessageIndex> {
+        std::mem::take(&mut self.notes.unread)
+    }
+
+    /// Gives the store what the session has learned, all at once. That may be
+    /// lost, and is no reason for an error.
+    async fn learn(&mut self) {
+        let Notes {
+            octets, retrieved, ..
+        } = std::mem::take(&mut self.notes);
+        let Some(store) = &self.store else { return };
+        let mut learned: HashMap<usize, Vec<Learned>> = HashMap::new();
+        let messages: BTreeSet<_> = octets.keys().chain(retrieved.keys()).copied().collect();
+        for message in messages {
+            let folder = self.place(message).map_or(0, |(folder, _)| folder);
+            if let Some((_, key)) = self.key(message) {
+                learned.entry(folder).or_default().push(Learned {
+                    message: key,
+                    octets: octets.get(&message).copied(),
+                    retrieved: retrieved.get(&message).copied(),
+                });
+            }
+        }
+        for (folder, learned) in learned {
+            if let Some(folder) = self.folders.get(folder)
+                && let Err(error) = store.learn(&folder.key, learned).await
+            {
+                tracing::warn!(upstream = %self.config.name, %error, "what was learned is not kept");
+            }
+        }
     }
 }
 
 /// What the store knows a message by.
-fn message_key(uid_validity: u32, uid: u32) -> [u8; 8] {
+pub(super) fn message_key(uid_validity: u32, uid: u32) -> [u8; 8] {
     (u64::from(uid_validity) << 32 | u64::from(uid)).to_be_bytes()
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs().cast_signed())
 }
 
-fn unkept(error: crate::store::StoreError) -> UpstreamError {
+pub(super) fn unkept(error: crate::store::StoreError) -> UpstreamError {
     UpstreamError::temporary(error.to_string().as_str())
+}
+
+pub(super) fn lost() -> UpstreamError {
+    UpstreamError::temporary("the connection is lost")
 }
 
 async fn connect(
@@ -189,67 +329,14 @@ fn heed(shared: &Shared, account: &str, error: &UpstreamError) {
 #[async_trait]
 impl UpstreamSession for ImapSession {
     async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
-        Ok(vec!["INBOX".to_owned()])
+        let found = self.find_folders().await;
+        found.inspect_err(|error| self.heed(error))?;
+        Ok(self.names.clone())
     }
 
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
-        let shared = Arc::clone(&self.shared);
-        let account = self.account().to_owned();
-        let config = Arc::clone(&self.config);
-        let Some(connection) = self.connection.as_mut() else {
-            return Err(UpstreamError::temporary("the connection is lost"));
-        };
-        let unfinished = |uid_validity| shared.unfinished(&account, uid_validity);
-        let policy = Arc::clone(&self.policy);
-        let most = config.limits.messages;
-        let opened = mailbox::open(connection, &self.capabilities, &policy, most, unfinished).await;
-        let opened = opened.inspect_err(|error| self.heed(error))?;
-        let uid_validity = opened.selected.uid_validity;
-        let folder = FolderKey {
-            account: account.to_lowercase(),
-            folder: "INBOX".to_owned(),
-        };
-        let kept = match &self.store {
-            Some(store) => store.folder(&folder).await.map_err(unkept)?,
-            None => Kept::default(),
-        };
-        let format = UniqueIdFormat::default();
-        let mut assembly = Assembly::new(&policy, format, now(), opened.entries.len());
-        assembly.folder("INBOX", &kept);
-        self.mailbox = Mailbox {
-            uid_validity,
-            uids: Vec::with_capacity(opened.entries.len()),
-            octets: Vec::with_capacity(opened.entries.len()),
-            removal: opened.removal,
-        };
-        let learned = shared.learned(&account, uid_validity);
-        for (row, entry) in (0..).zip(&opened.entries) {
-            let octets = learned.get(&entry.uid).copied().unwrap_or(entry.octets);
-            assembly.message(&Candidate {
-                row,
-                octets,
-                received: None,
-                key: &message_key(uid_validity, entry.uid),
-                known: Ingredients {
-                    uid: Some(entry.uid),
-                    uid_validity: Some(uid_validity),
-                    ..Ingredients::default()
-                },
-            })?;
-        }
-        let assembled = assembly.finish()?;
-        for row in assembled.rows {
-            if let Some(entry) = opened.entries.get(row as usize) {
-                self.mailbox.uids.push(entry.uid);
-                self.mailbox.octets.push(entry.octets);
-            }
-        }
-        if !opened.marked.is_empty()
-            && let Err(error) = self.unmark(&opened.marked).await
-        {
-            tracing::warn!(upstream = %self.config.name, %error, "messages stay marked \\Deleted");
-        }
-        Ok(assembled.maildrop)
+        let maildrop = self.open_folders().await;
+        maildrop.inspect_err(|error| self.heed(error))
     }
 
     async fn retrieve(
@@ -257,70 +344,57 @@ impl UpstreamSession for ImapSession {
         message: MessageIndex,
         portion: Portion,
     ) -> Result<Box<dyn Body + Send + '_>, UpstreamError> {
-        let uid = self.uid(message)?;
+        let place = self.place(message)?;
         self.shared.pauses.check(self.account())?;
-        let listed = self.mailbox.octets.get(message).copied().unwrap_or(0);
+        let listed = self.messages.octets.get(message).copied().unwrap_or(0);
         if portion == Portion::Whole && listed > self.config.limits.literal {
             return Err(UpstreamError::Misconfigured(
                 "a message that is larger than upstream_limits.literal".into(),
             ));
         }
-        let mut begun = Retrieval::new(uid, listed, portion).begin(self).await;
+        let mut begun = Retrieval::new(place, listed, portion).begin(self).await;
         // A connection that broke while it rested is no failure of this
         // message: nothing of it was seen yet.
         if begun.is_err() && self.connection.as_ref().is_some_and(Connection::is_lost) {
             self.connection = None;
-            begun = Retrieval::new(uid, listed, portion).begin(self).await;
+            begun = Retrieval::new(place, listed, portion).begin(self).await;
         }
         let retrieval = begun.inspect_err(|error| self.heed(error))?;
         Ok(Box::new(ImapBody::new(self, retrieval)))
     }
 
     fn kept_as(&self, message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
-        let uid = self.mailbox.uids.get(message)?;
-        let folder = FolderKey {
-            account: self.account().to_lowercase(),
-            folder: "INBOX".to_owned(),
-        };
-        let key = message_key(self.mailbox.uid_validity, *uid);
-        Some((folder, Box::new(key)))
+        let (folder, key) = self.key(message)?;
+        Some((folder.key.clone(), key))
     }
 
     async fn delivered(&mut self, message: MessageIndex, octets: u64) {
-        let known = (
-            self.mailbox.uids.get(message),
-            self.mailbox.octets.get(message),
-        );
-        if let (Some(uid), Some(listed)) = known
-            && *listed != octets
+        let Ok((place, uid)) = self.place(message) else {
+            return;
+        };
+        if let Some(folder) = self.folders.get(place)
+            && self.messages.octets.get(message) != Some(&octets)
         {
-            self.shared
-                .learn(self.account(), self.mailbox.uid_validity, *uid, octets);
+            let uid_validity = folder.uid_validity;
+            self.shared.learn(&folder.key, uid_validity, uid, octets);
+            self.notes.octets.insert(message, octets);
+        }
+        if self.policy.expire_after.is_some() && !self.messages.retrieved.contains_key(&message) {
+            self.notes.retrieved.entry(message).or_insert_with(now);
+        }
+        if self.policy.seen == SeenPolicy::OnRetr && !self.mark_as_read(place, &[uid]).await {
+            self.notes.unread.insert(message);
         }
     }
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
-        let uids: Result<Vec<u32>, _> = update
-            .delete()
-            .iter()
-            .map(|message| self.uid(*message))
-            .collect();
-        self.shared.pauses.check(self.account())?;
-        let left = self.remove(uids?).await;
-        let left = left.inspect_err(|error| self.heed(error))?;
-        let left: HashSet<u32> = left.into_iter().collect();
-        let mut outcome = Outcome::default();
-        for &message in update.delete() {
-            if left.contains(&self.uid(message)?) {
-                outcome.remaining.push(message);
-            } else {
-                outcome.removed.push(message);
-            }
-        }
-        Ok(outcome)
+        let outcome = self.carry_out(update).await;
+        self.learn().await;
+        outcome.inspect_err(|error| self.heed(error))
     }
 
     async fn close(&mut self) {
+        self.learn().await;
         if let Some(connection) = self.connection.take()
             && connection.is_usable()
         {

@@ -1,18 +1,19 @@
 //! What the sessions of one upstream know together, in memory. Keyed by account
-//! wherever it is about one.
+//! and folder wherever it is about one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::login::Capabilities;
+use crate::store::FolderKey;
 use crate::upstream::pauses::Pauses;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     tokens: AtomicU8,
-    unfinished: Mutex<HashMap<String, Unfinished>>,
+    unfinished: Mutex<HashMap<FolderKey, Unfinished>>,
     learned: Mutex<Learned>,
     pub pauses: Pauses,
 }
@@ -28,7 +29,7 @@ struct Unfinished {
 /// True sizes that differ from the listed ones.
 #[derive(Debug, Default)]
 struct Learned {
-    accounts: HashMap<(String, u32), HashMap<u32, u64>>,
+    folders: HashMap<(FolderKey, u32), HashMap<u32, u64>>,
     entries: usize,
 }
 
@@ -55,21 +56,21 @@ impl Shared {
     }
 
     /// Messages that are shown although they carry `\Deleted`.
-    pub fn unfinished(&self, account: &str, uid_validity: u32) -> HashSet<u32> {
-        match lock(&self.unfinished).get(account) {
+    pub fn unfinished(&self, folder: &FolderKey, uid_validity: u32) -> HashSet<u32> {
+        match lock(&self.unfinished).get(folder) {
             Some(it) if it.uid_validity == uid_validity => it.uids.clone(),
             _ => HashSet::new(),
         }
     }
 
     /// An update marks these.
-    pub fn add_unfinished(&self, account: &str, uid_validity: u32, uids: &[u32]) {
+    pub fn add_unfinished(&self, folder: &FolderKey, uid_validity: u32, uids: &[u32]) {
         let mut unfinished = lock(&self.unfinished);
         let fresh = || Unfinished {
             uid_validity,
             uids: HashSet::new(),
         };
-        let entry = unfinished.entry(account.to_owned()).or_insert_with(fresh);
+        let entry = unfinished.entry(folder.clone()).or_insert_with(fresh);
         if entry.uid_validity != uid_validity {
             *entry = fresh();
         }
@@ -77,36 +78,36 @@ impl Shared {
     }
 
     /// These are gone, or no longer marked.
-    pub fn settle_unfinished(&self, account: &str, uids: &[u32]) {
+    pub fn settle_unfinished(&self, folder: &FolderKey, uids: &[u32]) {
         let mut unfinished = lock(&self.unfinished);
-        if let Some(entry) = unfinished.get_mut(account) {
+        if let Some(entry) = unfinished.get_mut(folder) {
             for uid in uids {
                 entry.uids.remove(uid);
             }
             if entry.uids.is_empty() {
-                unfinished.remove(account);
+                unfinished.remove(folder);
             }
         }
     }
 
     /// True sizes by UID.
-    pub fn learned(&self, account: &str, uid_validity: u32) -> HashMap<u32, u64> {
+    pub fn learned(&self, folder: &FolderKey, uid_validity: u32) -> HashMap<u32, u64> {
         lock(&self.learned)
-            .accounts
-            .get(&(account.to_owned(), uid_validity))
+            .folders
+            .get(&(folder.clone(), uid_validity))
             .cloned()
             .unwrap_or_default()
     }
 
     /// The true size of a message, in octets.
-    pub fn learn(&self, account: &str, uid_validity: u32, uid: u32, octets: u64) {
+    pub fn learn(&self, folder: &FolderKey, uid_validity: u32, uid: u32, octets: u64) {
         let mut learned = lock(&self.learned);
         if learned.entries >= MOST_LEARNED {
             *learned = Learned::default();
         }
         let sizes = learned
-            .accounts
-            .entry((account.to_owned(), uid_validity))
+            .folders
+            .entry((folder.clone(), uid_validity))
             .or_default();
         if sizes.insert(uid, octets).is_none() {
             learned.entries += 1;
@@ -125,13 +126,19 @@ mod tests {
     #[test]
     fn what_one_update_left_is_not_forgotten_by_the_next() {
         let shared = Shared::default();
-        shared.add_unfinished("alice", 7, &[1, 2]);
-        shared.add_unfinished("alice", 7, &[5]);
-        shared.settle_unfinished("alice", &[5]);
-        assert_eq!(shared.unfinished("alice", 7), HashSet::from([1, 2]));
-        assert!(shared.unfinished("alice", 8).is_empty());
-        assert!(shared.unfinished("bob", 7).is_empty());
-        shared.settle_unfinished("alice", &[1, 2]);
+        let key = |account: &str, folder: &str| FolderKey {
+            account: account.to_owned(),
+            folder: folder.to_owned(),
+        };
+        let alice = &key("alice", "INBOX");
+        shared.add_unfinished(alice, 7, &[1, 2]);
+        shared.add_unfinished(alice, 7, &[5]);
+        shared.settle_unfinished(alice, &[5]);
+        assert_eq!(shared.unfinished(alice, 7), HashSet::from([1, 2]));
+        assert!(shared.unfinished(alice, 8).is_empty());
+        assert!(shared.unfinished(&key("bob", "INBOX"), 7).is_empty());
+        assert!(shared.unfinished(&key("alice", "Junk"), 7).is_empty());
+        shared.settle_unfinished(alice, &[1, 2]);
         assert!(lock(&shared.unfinished).is_empty());
     }
 }

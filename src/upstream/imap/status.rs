@@ -32,6 +32,8 @@ pub(super) enum Code {
     Capability(Vec<String>),
     UidValidity(u32),
     ReadOnly,
+    /// Of these, changes last (RFC 3501 §7.1).
+    PermanentFlags(Vec<String>),
     /// Any other, its name in upper case.
     Named(String),
 }
@@ -192,6 +194,9 @@ fn known(code: &ResponseCode<'_>) -> Option<Code> {
         }
         ResponseCode::UidValidity(uid_validity) => Code::UidValidity(*uid_validity),
         ResponseCode::ReadOnly => Code::ReadOnly,
+        ResponseCode::PermanentFlags(flags) => {
+            Code::PermanentFlags(flags.iter().map(|flag| flag.to_string()).collect())
+        }
         ResponseCode::Alert => Code::Named("ALERT".to_owned()),
         ResponseCode::TryCreate => Code::Named("TRYCREATE".to_owned()),
         _ => return None,

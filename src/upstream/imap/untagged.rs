@@ -1,5 +1,6 @@
 //! Untagged responses that popgate reads itself, FETCH apart: CAPABILITY, LIST,
-//! SEARCH and ESEARCH. Pure: a whole response in, its meaning out.
+//! NAMESPACE, MYRIGHTS, SEARCH and ESEARCH. Pure: a whole response in, its
+//! meaning out.
 //!
 //! The decoder is not asked for them: it takes no CAPABILITY without IMAP4rev1
 //! (an IMAP4rev2 server has none), no LIST with extended data, and no ESEARCH.
@@ -8,15 +9,35 @@ use std::ops::RangeInclusive;
 
 use super::fetch::number;
 use super::framing::{WireError, word};
+use crate::maildrop::SpecialUse;
 
 /// A mailbox in a LIST response (RFC 3501 §7.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub name: String,
     pub delimiter: Option<String>,
-    pub is_trash: bool,
+    pub uses: Vec<SpecialUse>,
     pub is_selectable: bool,
 }
+
+/// A NAMESPACE response (RFC 2342 §5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Namespaces {
+    pub personal: Vec<Namespace>,
+    /// Of other users.
+    pub others: Vec<Namespace>,
+    pub shared: Vec<Namespace>,
+}
+
+/// What the names of some mailboxes begin with, and how levels are separated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Namespace {
+    pub prefix: String,
+    pub delimiter: Option<String>,
+}
+
+/// Namespaces of a kind that are kept.
+const MOST_NAMESPACES: usize = 10;
 
 /// Capabilities that are kept of one response, and the longest name.
 const MOST_CAPABILITIES: usize = 500;
@@ -47,14 +68,35 @@ pub(super) fn list(text: &[u8]) -> Result<Listed, WireError> {
             .iter()
             .any(|it| it.eq_ignore_ascii_case(attribute.as_bytes()))
     };
+    let uses = SpecialUse::ALL
+        .into_iter()
+        .filter(|it| has(&format!("\\{}", it.role())));
     // A name in no known charset cannot be written back.
     let is_text = std::str::from_utf8(&name).is_ok();
     Ok(Listed {
         name: String::from_utf8_lossy(&name).into_owned(),
         delimiter: delimiter.map(|it| String::from_utf8_lossy(&it).into_owned()),
-        is_trash: has("\\Trash"),
+        uses: uses.collect(),
         is_selectable: is_text && !has("\\Noselect") && !has("\\NonExistent"),
     })
+}
+
+/// `NAMESPACE (("" "/")) (("~" "/")) NIL`.
+pub(super) fn namespace(text: &[u8]) -> Result<Namespaces, WireError> {
+    let mut reader = Reader(text);
+    Ok(Namespaces {
+        personal: reader.namespaces()?,
+        others: reader.namespaces()?,
+        shared: reader.namespaces()?,
+    })
+}
+
+/// `MYRIGHTS INBOX lrswi` (RFC 4314 §3.8): the rights.
+pub(super) fn my_rights(text: &[u8]) -> Result<String, WireError> {
+    let mut reader = Reader(text);
+    reader.string()?;
+    let (rights, _) = reader.string()?;
+    Ok(String::from_utf8_lossy(&rights).into_owned())
 }
 
 /// Reads strings and lists off the front of a response.
@@ -73,6 +115,67 @@ impl<'a> Reader<'a> {
         let end = memchr::memchr(b')', rest).ok_or(WireError::Garbage)?;
         self.0 = rest.get(end + 1..).unwrap_or_default();
         Ok(rest[..end].split(|octet| *octet == b' ').collect())
+    }
+
+    /// Takes `expected` off the front, if it is there.
+    fn takes(&mut self, expected: &[u8]) -> bool {
+        self.skip_spaces();
+        let start = self.0.get(..expected.len());
+        let there = start.is_some_and(|start| start.eq_ignore_ascii_case(expected));
+        if there {
+            self.0 = self.0.get(expected.len()..).unwrap_or_default();
+        }
+        there
+    }
+
+    fn namespaces(&mut self) -> Result<Vec<Namespace>, WireError> {
+        if self.takes(b"NIL") {
+            return Ok(Vec::new());
+        }
+        let mut namespaces = Vec::new();
+        if !self.takes(b"(") {
+            return Err(WireError::Garbage);
+        }
+        while !self.takes(b")") {
+            if !self.takes(b"(") {
+                return Err(WireError::Garbage);
+            }
+            let prefix = self.text()?;
+            let delimiter = match self.takes(b"NIL") {
+                true => None,
+                false => Some(self.text()?),
+            };
+            self.skip_to_end_of_list()?;
+            if namespaces.len() < MOST_NAMESPACES {
+                namespaces.push(Namespace { prefix, delimiter });
+            }
+        }
+        Ok(namespaces)
+    }
+
+    /// A quoted string or literal as text.
+    fn text(&mut self) -> Result<String, WireError> {
+        match self.string()? {
+            (text, true) => String::from_utf8(text).map_err(|_| WireError::Garbage),
+            _ => Err(WireError::Garbage),
+        }
+    }
+
+    /// Passes over the rest of a list that was entered, lists in it included.
+    fn skip_to_end_of_list(&mut self) -> Result<(), WireError> {
+        let mut depth = 1u32;
+        while depth > 0 {
+            if self.takes(b"(") {
+                depth += 1;
+            } else if self.takes(b")") {
+                depth -= 1;
+            } else if matches!(self.0.first(), Some(b'"' | b'{')) {
+                self.string()?;
+            } else {
+                self.0 = self.0.get(1..).ok_or(WireError::Garbage)?;
+            }
+        }
+        Ok(())
     }
 
     /// A quoted string or literal (true), or an atom (false).
@@ -172,7 +275,11 @@ mod tests {
         Listed {
             name: name.to_owned(),
             delimiter: delimiter.map(str::to_owned),
-            is_trash,
+            uses: if is_trash {
+                vec![SpecialUse::Trash]
+            } else {
+                Vec::new()
+            },
             is_selectable,
         }
     }
@@ -234,6 +341,58 @@ mod tests {
     }
 
     #[test]
+    fn mailboxes_with_several_uses() {
+        let mailbox = list(br#"(\Junk \ARCHIVE \x) "/" "Attic""#).unwrap();
+        assert_eq!(mailbox.uses, [SpecialUse::Archive, SpecialUse::Junk]);
+    }
+
+    #[test]
+    fn namespaces_in_every_form() {
+        let of = |prefix: &str, delimiter: &str| Namespace {
+            prefix: prefix.to_owned(),
+            delimiter: (!delimiter.is_empty()).then(|| delimiter.to_owned()),
+        };
+        let found = namespace(b"((\"\" \"/\")) NIL NIL").unwrap();
+        assert_eq!(found.personal, [of("", "/")]);
+        assert_eq!((found.others, found.shared), (Vec::new(), Vec::new()));
+        // RFC 2342 §5, with an extension.
+        let found = namespace(
+            b"((\"\" \"/\")(\"#mh/\" \"/\" \"X-PARAM\" (\"FLAG1\" \"FLAG2)\"))) ((\"~\" NIL)) nil",
+        )
+        .unwrap();
+        assert_eq!(found.personal, [of("", "/"), of("#mh/", "/")]);
+        assert_eq!(found.others, [of("~", "")]);
+        let found = namespace(b"NIL (({5}\r\nuser. \".\")) ((\"\" \".\"))").unwrap();
+        assert_eq!(found.others, [of("user.", ".")]);
+        for text in [
+            "",
+            "NIL",
+            "NIL NIL",
+            "((\"\" \"/\") NIL NIL",
+            "(x) NIL NIL",
+            "() NIL ((\"a\" b)",
+        ] {
+            assert_eq!(
+                namespace(text.as_bytes()),
+                Err(WireError::Garbage),
+                "{text}"
+            );
+        }
+        let many = format!("({}) NIL NIL", "(\"a\" \"/\")".repeat(1000));
+        assert_eq!(
+            namespace(many.as_bytes()).unwrap().personal.len(),
+            MOST_NAMESPACES
+        );
+    }
+
+    #[test]
+    fn rights() {
+        assert_eq!(my_rights(b"INBOX lrs").as_deref(), Ok("lrs"));
+        assert_eq!(my_rights(b"\"a b\" \"\"").as_deref(), Ok(""));
+        assert_eq!(my_rights(b"INBOX"), Err(WireError::Garbage));
+    }
+
+    #[test]
     fn capabilities_are_words() {
         let names = capabilities(b" IMAP4rev2  AUTH=PLAIN odd\"(token ");
         assert_eq!(names, ["IMAP4rev2", "AUTH=PLAIN", "odd\"(token"]);
@@ -248,11 +407,14 @@ mod tests {
             let _ = capabilities(&octets);
             let _ = search(&octets);
             let _ = esearch(&octets);
+            let _ = namespace(&octets);
+            let _ = my_rights(&octets);
         }
 
         #[test]
         fn no_list_makes_it_panic(text in "[( )\"\\\\{}0-9a-zA-Z\r\n]{0,60}") {
             let _ = list(text.as_bytes());
+            let _ = namespace(text.as_bytes());
         }
     }
 }

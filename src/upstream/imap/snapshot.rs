@@ -1,0 +1,319 @@
+//! From the folders of a policy to a maildrop: each is opened and listed wholly,
+//! or there is none.
+
+use std::sync::Arc;
+
+use super::contents::{self, Contents, Question};
+use super::disposal::{Circumstances, may_write};
+use super::folders::{Finder, Layout, Search};
+use super::listing::{Entry, Needs};
+use super::login::Capabilities;
+use super::mailbox;
+use super::session::{Folder, ImapSession, Messages, lost, message_key, now, unkept};
+use crate::maildrop::{
+    DeletePolicy, Ingredient, Ingredients, Maildrop, MessageIndex, Policy, SpecialUse,
+    UniqueIdFormat,
+};
+use crate::store::Kept;
+use crate::upstream::UpstreamError;
+use crate::upstream::assembly::{self, Assembled, Assembly, Candidate};
+
+/// What the policies move messages to, as searches of a [`Finder`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Targets {
+    delete: Option<usize>,
+    trash: Option<usize>,
+}
+
+impl ImapSession {
+    /// Opens the folders and lists them.
+    pub(super) async fn open_folders(&mut self) -> Result<Maildrop, UpstreamError> {
+        self.find_folders().await?;
+        let policy = Arc::clone(&self.policy);
+        let needs = needs(&policy, &self.capabilities)?;
+        let (mut finder, targets) = self.finder().await?;
+        let mut kept = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            kept.push(match &self.store {
+                Some(store) => {
+                    let folder = store.folder(&self.folder_key(name)).await;
+                    folder.map_err(unkept)?
+                }
+                None => Kept::default(),
+            });
+        }
+        let mut assembly: Option<Assembly<'_>> = None;
+        let mut listed = Messages::default();
+        // By folder: the row behind its last.
+        let mut ends: Vec<u32> = Vec::with_capacity(kept.len());
+        let mut marked: Vec<(usize, Vec<u32>)> = Vec::new();
+        for (place, kept) in kept.iter().enumerate() {
+            let most = self.config.limits.messages;
+            let most = most.saturating_sub(ends.last().copied().unwrap_or(0));
+            let contents = self
+                .open_folder(place, kept, needs, most, (&mut finder, targets))
+                .await?;
+            let count = contents.entries.len();
+            let fresh = || Assembly::new(&policy, UniqueIdFormat::default(), now(), count);
+            let assembly = assembly.get_or_insert_with(fresh);
+            if let Some(folder) = self.folders.get(place) {
+                assembly.folder(&folder.name, kept);
+                let unfinished = self.assemble(folder, contents, assembly, &mut listed)?;
+                if !unfinished.is_empty() {
+                    marked.push((place, unfinished));
+                }
+            }
+            ends.push(u32::try_from(listed.uids.len()).unwrap_or(u32::MAX));
+        }
+        let assembled = assembly.ok_or_else(lost)?.finish()?;
+        let maildrop = self.arrange(assembled, listed, &ends)?;
+        self.recall(&kept);
+        for (place, uids) in marked {
+            if let Err(error) = self.unmark(place, &uids).await {
+                tracing::warn!(upstream = %self.config.name, %error, "messages stay marked \\Deleted");
+            }
+        }
+        Ok(maildrop)
+    }
+
+    /// What finds the mailboxes that the policies move messages to.
+    async fn finder(&mut self) -> Result<(Finder, Targets), UpstreamError> {
+        let mut searches = Vec::new();
+        let delete = match &self.policy.delete {
+            DeletePolicy::Trash | DeletePolicy::TrashIfThere => {
+                Some(Search::of_use(SpecialUse::Trash, &self.capabilities))
+            }
+            DeletePolicy::Archive => Some(Search::of_use(SpecialUse::Archive, &self.capabilities)),
+            DeletePolicy::Move(folder) => {
+                let connection = self.connection.as_mut().ok_or_else(lost)?;
+                let layout = match &mut self.layout {
+                    Some(layout) => layout,
+                    None if folder.is_inbox() => &mut Layout::default(),
+                    none => none.insert(Layout::ask(connection, &self.capabilities).await?),
+                };
+                Some(Search::of_name(folder, layout, &self.capabilities))
+            }
+            DeletePolicy::Expunge
+            | DeletePolicy::Seen
+            | DeletePolicy::Hide
+            | DeletePolicy::Refuse => None,
+        };
+        let expires = self.policy.expire_after.is_some();
+        let trash = expires.then(|| Search::of_use(SpecialUse::Trash, &self.capabilities));
+        let mut place = |search: Option<Search>| {
+            searches.push(search?);
+            Some(searches.len() - 1)
+        };
+        let targets = Targets {
+            delete: place(delete),
+            trash: place(trash),
+        };
+        Ok((Finder::new(searches), targets))
+    }
+
+    /// Opens a folder, decides what happens to its messages, and lists it.
+    async fn open_folder(
+        &mut self,
+        place: usize,
+        kept: &Kept,
+        needs: Needs,
+        most: u32,
+        (finder, targets): (&mut Finder, Targets),
+    ) -> Result<Contents, UpstreamError> {
+        let name = self.names.get(place).cloned().unwrap_or_default();
+        let policy = Arc::clone(&self.policy);
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let capabilities = &self.capabilities;
+        let opens_to_write = may_write(&policy, !kept.hidden.is_empty());
+        let asks_rights = opens_to_write && name != "INBOX" && capabilities.has("ACL");
+        // What is found beside the first is there for all.
+        let nothing = &mut Finder::new(Vec::new());
+        let beside = if place == 0 { &mut *finder } else { nothing };
+        let opened = mailbox::open(
+            connection,
+            capabilities,
+            &name,
+            opens_to_write,
+            asks_rights,
+            beside,
+        )
+        .await?;
+        let mut selected = opened.selected;
+        let uid_validity = selected.uid_validity;
+        let hides_by_store = kept
+            .hidden
+            .iter()
+            .any(|key| key.starts_with(&uid_validity.to_be_bytes()));
+        let decision = Circumstances {
+            capabilities,
+            policy: &policy,
+            name: &name,
+            selected: &selected,
+            rights: opened.rights.as_deref(),
+            has_store: self.store.is_some(),
+            hides_by_store,
+        }
+        .decide(
+            targets.delete.and_then(|it| finder.found(it)),
+            targets.trash.and_then(|it| finder.found(it)),
+        )?;
+        if opens_to_write && !decision.writes {
+            // Nothing will be written after all.
+            selected = mailbox::select(connection, &name, false).await?;
+            if selected.uid_validity != uid_validity {
+                return Err(UpstreamError::temporary(
+                    "UIDVALIDITY changed while opening",
+                ));
+            }
+        }
+        let question = Question {
+            needs,
+            hidden: policy.delete == DeletePolicy::Hide && policy.shared.is_none(),
+            most,
+        };
+        let contents = contents::list(connection, capabilities, &selected, question).await?;
+        self.selected = Some(place);
+        let key = self.folder_key(&name);
+        self.folders.push(Folder {
+            name,
+            key,
+            uid_validity,
+            writes: decision.writes,
+            disposal: decision.disposal,
+            expiry: decision.expiry,
+        });
+        Ok(contents)
+    }
+
+    /// Adds what is shown of a folder to the maildrop. Returns messages that
+    /// carry `\Deleted` and are shown all the same, because an update of ours did
+    /// not come to its end.
+    fn assemble(
+        &self,
+        folder: &Folder,
+        contents: Contents,
+        assembly: &mut Assembly<'_>,
+        listed: &mut Messages,
+    ) -> Result<Vec<u32>, UpstreamError> {
+        let uid_validity = folder.uid_validity;
+        let unfinished = self.shared.unfinished(&folder.key, uid_validity);
+        let learned = self.shared.learned(&folder.key, uid_validity);
+        let mut marked = Vec::new();
+        listed.uids.reserve_exact(contents.entries.len());
+        listed.octets.reserve_exact(contents.entries.len());
+        for entry in contents.entries {
+            let Entry { uid, place, octets } = entry;
+            if contents.hidden.contains(uid) {
+                continue;
+            }
+            if contents.deleted.contains(uid) {
+                if !unfinished.contains(&uid) {
+                    continue;
+                }
+                marked.push(uid);
+            }
+            let row = u32::try_from(listed.uids.len()).unwrap_or(u32::MAX);
+            listed.uids.push(uid);
+            listed.octets.push(octets);
+            assembly.message(&Candidate {
+                row,
+                octets: learned.get(&uid).copied().unwrap_or(octets),
+                received: contents.details.arrival(place),
+                key: &message_key(uid_validity, uid),
+                known: Ingredients {
+                    uid: Some(uid),
+                    uid_validity: Some(uid_validity),
+                    guid: contents.details.guid(place),
+                    email_id: contents.details.email_id(place),
+                    gmail_id: contents.details.gmail_id(place),
+                    blob_id: None,
+                },
+            })?;
+        }
+        Ok(marked)
+    }
+
+    /// Brings what was listed into the order of the maildrop.
+    fn arrange(
+        &mut self,
+        assembled: Assembled,
+        listed: Messages,
+        ends: &[u32],
+    ) -> Result<Maildrop, UpstreamError> {
+        let Assembled { maildrop, rows } = assembled;
+        let in_order =
+            rows.len() == listed.uids.len() && (0..).zip(&rows).all(|(at, row)| at == *row);
+        self.messages = if in_order {
+            listed
+        } else {
+            let known = rows.iter().filter_map(|row| {
+                let row = *row as usize;
+                Some((*listed.uids.get(row)?, *listed.octets.get(row)?))
+            });
+            let (uids, octets) = known.unzip();
+            Messages {
+                uids,
+                octets,
+                ..Messages::default()
+            }
+        };
+        if ends.len() > 1 {
+            let folder = |row: &u32| ends.partition_point(|end| end <= row);
+            let folders = rows.iter().map(|row| u16::try_from(folder(row)));
+            let folders: Result<Vec<u16>, _> = folders.collect();
+            self.messages.folders = folders.map_err(|_| {
+                UpstreamError::Misconfigured("more folders than can be joined".into())
+            })?;
+        }
+        Ok(maildrop)
+    }
+
+    /// Recalls when messages were first retrieved, where they can expire.
+    fn recall(&mut self, kept: &[Kept]) {
+        if self.policy.expire_after.is_none() {
+            return;
+        }
+        let count = self.messages.uids.len();
+        let retrieved = (0..count).filter_map(|message: MessageIndex| {
+            let (place, uid) = self.place(message).ok()?;
+            let key = message_key(self.folders.get(place)?.uid_validity, uid);
+            let retrieved = kept.get(place)?.retrieved.get(key.as_slice())?;
+            Some((message, *retrieved))
+        });
+        self.messages.retrieved = retrieved.collect();
+    }
+}
+
+/// What the listings have to ask for. What the capabilities rule out is refused.
+fn needs(policy: &Policy, capabilities: &Capabilities) -> Result<Needs, UpstreamError> {
+    let mut needs = Needs {
+        arrival: policy.needs_arrival(),
+        ..Needs::default()
+    };
+    for ingredient in policy
+        .unique_ids
+        .iter()
+        .flat_map(UniqueIdFormat::ingredients)
+    {
+        let possible = match ingredient {
+            Ingredient::Uid | Ingredient::UidValidity => true,
+            Ingredient::Guid | Ingredient::FileName => {
+                needs.guid = true;
+                true
+            }
+            Ingredient::EmailId => {
+                needs.email_id = true;
+                capabilities.has("OBJECTID")
+            }
+            Ingredient::GmailId => {
+                needs.gmail_id = true;
+                capabilities.has("X-GM-EXT-1")
+            }
+            Ingredient::BlobId => false,
+        };
+        if !possible {
+            return Err(assembly::unknown(ingredient));
+        }
+    }
+    Ok(needs)
+}
