@@ -17,6 +17,8 @@ struct Disk {
 }
 
 const WELL: i64 = i64::MAX;
+/// Each change panics, as redb may where a file is not what it takes it for.
+const PANIC: i64 = i64::MIN;
 
 fn disk(left: &Arc<AtomicI64>) -> Opener {
     let left = Arc::clone(left);
@@ -30,6 +32,11 @@ fn disk(left: &Arc<AtomicI64>) -> Opener {
 
 impl Disk {
     fn change(&self) -> io::Result<()> {
+        assert_ne!(
+            self.left.load(Ordering::SeqCst),
+            PANIC,
+            "as the test wants it"
+        );
         if self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
             return Ok(());
         }
@@ -111,4 +118,27 @@ async fn a_full_disk_is_an_error_until_there_is_space() {
     let store = Store::open(state.path()).unwrap();
     let hidden = store.folder(&key).await.unwrap().hidden;
     assert!(hidden.is_superset(&surely));
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_operation() {
+    let state = folder();
+    drop(Store::open(state.path()).unwrap());
+    let left = Arc::new(AtomicI64::new(WELL));
+    let store = Store::open_with(state.path(), &disk(&left)).unwrap();
+    let key = inbox("alice");
+    for round in 0..3 {
+        store.hide(&key, vec![message(round)]).await.unwrap();
+        left.store(PANIC, Ordering::SeqCst);
+        let error = store.hide(&key, vec![message(100)]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Failed { .. }), "{error}");
+        assert_eq!(
+            store.folder(&key).await.unwrap().hidden.len() as u64,
+            round + 1
+        );
+        left.store(WELL, Ordering::SeqCst);
+    }
+    drop(store);
+    let store = Store::open(state.path()).unwrap();
+    assert_eq!(store.folder(&key).await.unwrap().hidden.len(), 3);
 }
