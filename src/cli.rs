@@ -57,7 +57,7 @@ pub enum Invocation {
         /// As for `serve`.
         overrides: Overrides,
         /// What else was said.
-        import: UidlImport,
+        import: Box<UidlImport>,
     },
     /// `popgate uidl export`
     UidlExport {

@@ -219,13 +219,13 @@ pub(super) fn invocation(command: UidlCommand, matches: &ArgMatches) -> Result<I
     };
     Ok(Invocation::UidlImport {
         overrides,
-        import: UidlImport {
+        import: Box::new(UidlImport {
             from,
             accounts,
             dry_run: given.dry_run,
             yes: given.yes,
             json: given.json,
             by_header: given.by_header,
-        },
+        }),
     })
 }

@@ -2,13 +2,14 @@
 //! frozen, and never a command that could change the maildrop.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use popgate::import::pop3_client::{Config, Security, Session, Timeouts};
 use popgate::sasl::Credentials;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::old_server::{Manner, OldServer};
-use super::support::{Authority, ScriptedImap};
+use super::support::{Authority, PATIENCE, ScriptedImap};
 use super::{Uidl, message};
 
 fn three() -> Vec<(Vec<u8>, &'static str)> {
@@ -126,6 +127,34 @@ fn cleartext_behind_stls_is_not_believed() {
         let told = old.told();
         assert!(!told.iter().any(|line| line.contains("PASS")), "{told:?}");
     }
+}
+
+#[test]
+fn killed_in_the_middle_it_has_frozen_nothing_and_can_be_run_again() {
+    let new = upstream(&three());
+    let uidl = Uidl::new(&new.plain_url());
+    let manner = Manner {
+        // It does not answer, and stays.
+        answers: vec![("TOP 3", String::new())],
+        ..Manner::default()
+    };
+    let old = OldServer::start(&three(), manner);
+    let from = old.url();
+    let mut child = uidl
+        .command(&["import", "--from", &from, "--user", "alice"])
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !old.told().iter().any(|line| line == "TOP 3 0") {
+        assert!(Instant::now() < deadline, "{:?}", old.told());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(uidl.served().iter().all(|id| !id.starts_with("old-")));
+    let well = OldServer::start(&three(), Manner::default());
+    assert_eq!(uidl.imported(&well.url(), &[])["frozen"], 3);
+    assert_eq!(uidl.served(), ["old-a", "old-b", "old-c"]);
 }
 
 #[test]

@@ -78,6 +78,10 @@ impl Uidl {
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Run {
+        run(self.command(arguments), input)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("POPGATE_") {
@@ -92,7 +96,7 @@ impl Uidl {
             .env("POPGATE_PASSWORD", &self.password)
             .env("NO_COLOR", "1");
         command.arg("--state").arg(self.state.path());
-        run(command, input)
+        command
     }
 }
 

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use super::support::PATIENCE;
 
+/// A message and its unique id.
+type Stored = (Vec<u8>, String);
+
 /// How it is, besides its messages.
 #[derive(Clone, Debug, Default)]
 pub struct Manner {
@@ -31,7 +34,7 @@ impl OldServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let told = Arc::new(Mutex::new(Vec::new()));
-        let messages: Arc<Vec<(Vec<u8>, String)>> = Arc::new(
+        let messages: Arc<Vec<Stored>> = Arc::new(
             messages
                 .iter()
                 .map(|(text, id)| (text.clone(), (*id).to_owned()))
@@ -90,7 +93,7 @@ impl OldServer {
 
 fn serve(
     socket: TcpStream,
-    messages: &[(Vec<u8>, String)],
+    messages: &[Stored],
     manner: &Manner,
     log: &Mutex<Vec<String>>,
     sent: &AtomicUsize,
@@ -121,7 +124,7 @@ fn serve(
             continue;
         }
         let words: Vec<&str> = line.split(' ').collect();
-        let listing = |row: &dyn Fn(usize, &(Vec<u8>, String)) -> String| {
+        let listing = |row: &dyn Fn(usize, &Stored) -> String| {
             let rows = (1..).zip(messages).map(|(number, it)| row(number, it));
             format!("+OK\r\n{}.\r\n", rows.collect::<String>())
         };
