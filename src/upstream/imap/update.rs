@@ -141,6 +141,8 @@ impl ImapSession {
             messages.extend(update.retrieved());
         }
         for (folder, batch) in self.batches(messages.into_iter()).unwrap_or_default() {
+            // Opened anew, as for a removal: it must still be the same.
+            self.selected = None;
             let uids: Vec<u32> = batch.keys().copied().collect();
             if !self.mark_as_read(folder, &uids).await && !self.is_usable() {
                 return;

@@ -196,20 +196,22 @@ impl Session {
 
     fn select(&mut self, world: &mut World, command: &Command, words: &[String]) -> String {
         self.selected = None;
+        let keywords = world.keywords;
         let Some(mailbox) = world.mailbox(&words[0]) else {
             return command.no("[NONEXISTENT] no such mailbox");
         };
         let writable = command.name == "SELECT";
+        let flags = "\\Answered \\Flagged \\Deleted \\Seen \\Draft";
+        let permanent = match (writable, keywords) {
+            (false, _) => String::new(),
+            (true, false) => flags.to_owned(),
+            (true, true) => format!("{flags} \\*"),
+        };
         let uids: Vec<u32> = mailbox.messages.iter().map(|message| message.uid).collect();
         let reply = format!(
             "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n\
-             * OK [PERMANENTFLAGS ({})] limited\r\n* {} EXISTS\r\n* 0 RECENT\r\n\
+             * OK [PERMANENTFLAGS ({permanent})] limited\r\n* {} EXISTS\r\n* 0 RECENT\r\n\
              * OK [UIDVALIDITY {}] valid\r\n* OK [UIDNEXT {}] predicted\r\n{}",
-            if writable {
-                "\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*"
-            } else {
-                ""
-            },
             uids.len(),
             mailbox.uid_validity,
             mailbox.uid_next,
@@ -443,6 +445,10 @@ fn transfer(
 }
 
 fn list(world: &World, command: &Command) -> String {
+    // The root, for its delimiter (RFC 3501 §6.3.8).
+    if command.arguments.ends_with("\"\" \"\"") {
+        return format!("* LIST (\\Noselect) \"/\" \"\"\r\n{}", command.ok("done"));
+    }
     let mut reply = String::new();
     for mailbox in &world.mailboxes {
         let use_ = mailbox

@@ -3,7 +3,8 @@
 use super::mailbox::{Mailbox, Message, in_set};
 use super::wire::Command;
 
-/// Keys ALL, DELETED, UNDELETED, NOT DELETED, UID set; joined by AND.
+/// Keys ALL, DELETED, UNDELETED, NOT DELETED, KEYWORD flag, UID set; joined by
+/// AND.
 pub(super) fn search(mailbox: &Mailbox, command: &Command, extended: bool) -> String {
     let mut keys = command.arguments.as_str();
     let wants_esearch = keys.to_ascii_uppercase().starts_with("RETURN");
@@ -24,6 +25,7 @@ pub(super) fn search(mailbox: &Mailbox, command: &Command, extended: bool) -> St
         while at < words.len() {
             let (used, yes) = match words[at..] {
                 ["NOT", "DELETED", ..] => (2, !message.is_deleted()),
+                ["KEYWORD", flag, ..] => (2, message.has_flag(flag)),
                 ["UID", set, ..] => (2, in_set(set, message.uid, last)),
                 ["DELETED", ..] => (1, message.is_deleted()),
                 ["UNDELETED", ..] => (1, !message.is_deleted()),

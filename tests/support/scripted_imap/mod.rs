@@ -69,6 +69,8 @@ pub struct Builder {
 pub struct World {
     /// Mailboxes by name; INBOX is the first.
     pub mailboxes: Vec<Mailbox>,
+    /// Whether keywords can be set that last.
+    pub keywords: bool,
 }
 
 impl World {
@@ -116,6 +118,7 @@ impl ScriptedImap {
                     Mailbox::new("INBOX", None),
                     Mailbox::new("Trash", Some("\\Trash")),
                 ],
+                keywords: true,
             },
             handlers: Vec::new(),
             tls: None,
