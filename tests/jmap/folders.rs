@@ -482,3 +482,65 @@ fn nobody_hides_for_all_who_share_a_mailbox() {
     assert_eq!(seam.listed(&of_bob("hide")), ["Gb7"]);
     assert!(server.calls("Email/set").is_empty());
 }
+
+#[test]
+fn check_tells_of_folders_and_policies_in_words() {
+    let server = shared("bob", |_| {});
+    let seam = Seam::new(&server.url(), None);
+    for (policy, said) in [
+        (
+            of(&["INBOX"], "trash"),
+            &["moved to the Trash", "INBOX: 2 messages"][..],
+        ),
+        (
+            of(&["Junk", "Other/Old"], "move:Other"),
+            &[
+                "Junk, Other/Old; ",
+                "moved to Other",
+                "Junk: 1 messages",
+                "2 messages are shown",
+            ],
+        ),
+        (of(&["INBOX"], "seen"), &["marked as read"]),
+        (of(&["INBOX"], "hide"), &["not shown to this login"]),
+        (
+            of_bob("hide"),
+            &["hidden of INBOX is kept here", "--state", "id is Gb7"],
+        ),
+        (of(&["INBOX"], "expunge"), &["gone for good"]),
+    ] {
+        let (well, told) = seam.diagnose(&policy);
+        assert!(well, "{told}");
+        for words in said {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+    }
+    let uids = Policy {
+        unique_ids: Some("dovecot".parse().unwrap()),
+        ..of(&["INBOX"], "trash")
+    };
+    let nobody = Policy {
+        shared: Some("carol".to_owned()),
+        ..of(&["INBOX"], "trash")
+    };
+    for (policy, said) in [
+        (
+            of(&["Nowhere"], "trash"),
+            &["no folder: Nowhere", "levels are separated"][..],
+        ),
+        (
+            of(&["INBOX"], "move:Nowhere"),
+            &["Nowhere", "levels are separated"],
+        ),
+        (of(&["INBOX"], "archive"), &["no Archive", "policy"]),
+        (uids, &["over JMAP use", "change `unique_ids`"]),
+        (nobody, &["carol", "share the mailbox upstream"]),
+    ] {
+        let (well, told) = seam.diagnose(&policy);
+        assert!(!well, "{told}");
+        for words in said {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+    }
+    assert!(server.calls("Email/set").is_empty());
+}

@@ -523,6 +523,40 @@ fn success_is_looked_at() {
 }
 
 #[test]
+fn keywords_that_make_no_sense() {
+    for keywords in [json!(7), json!(["$seen"]), json!({ "$seen": "yes" })] {
+        let lie = keywords.clone();
+        let server = builder()
+            .on_answer("Email/get", move |arguments, answer| {
+                if arguments["properties"].to_string().contains("keywords") {
+                    answer["list"][0]["keywords"] = lie.clone();
+                }
+            })
+            .start();
+        let seam = Seam::new(&server.url(), None);
+        let listed = seam.try_open(&policy("hide")).map(|_| ());
+        assert!(
+            matches!(listed, Err(UpstreamError::Protocol(_))),
+            "{keywords}: {listed:?}"
+        );
+        let outcome = seam.delete(&policy("seen"), &[0]);
+        assert!(matches!(outcome, Err(UpstreamError::Protocol(_))));
+        assert!(server.calls("Email/set").is_empty());
+    }
+    // A server that has none of them says so by silence.
+    let server = builder()
+        .on_answer("Email/get", |_, answer| {
+            for email in answer["list"].as_array_mut().unwrap() {
+                email.as_object_mut().unwrap().remove("keywords");
+            }
+        })
+        .start();
+    let seam = Seam::new(&server.url(), None);
+    let outcome = seam.delete(&policy("hide"), &[0]).unwrap();
+    assert_eq!(outcome.remaining, [0]);
+}
+
+#[test]
 fn what_the_trash_shows_is_destroyed_only_without_a_policy() {
     let server = builder()
         .account(|it| {

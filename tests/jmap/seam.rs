@@ -8,12 +8,13 @@ use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, Update};
 use popgate::sasl::Credentials;
 use popgate::store::{FolderKey, MessageKey, Store};
-use popgate::upstream::jmap::Jmap;
-use popgate::upstream::{Upstream as _, UpstreamError, UpstreamSession};
+use popgate::upstream::jmap::{Config, Jmap, diagnose};
+use popgate::upstream::{Finding, Upstream as _, UpstreamError, UpstreamSession};
 
 /// A JMAP server as popgate sees it.
 pub struct Seam {
     runtime: tokio::runtime::Runtime,
+    config: Config,
     upstream: Jmap,
 }
 
@@ -70,7 +71,8 @@ impl Seam {
             .unwrap();
         Self {
             runtime,
-            upstream: Jmap::new(config, store),
+            upstream: Jmap::new(config.clone(), store),
+            config,
         }
     }
 
@@ -110,6 +112,24 @@ impl Seam {
         messages: &[MessageIndex],
     ) -> Result<Outcome, UpstreamError> {
         self.open(policy).quit(messages)
+    }
+
+    /// What `popgate check` tells alice's operator, a line for each step, and
+    /// whether all is well.
+    pub fn diagnose(&self, policy: &Policy) -> (bool, String) {
+        let credentials = Credentials::password("alice", "pw-alice").unwrap();
+        let mut lines = String::new();
+        let tell = |step, finding| {
+            let told = match finding {
+                Finding::Good(told) => format!("{step}: {told}\n"),
+                Finding::Warning(told) => format!("{step} note: {told}\n"),
+                Finding::Bad { seen, advice } => format!("{step} FAILED: {seen}: {advice}\n"),
+            };
+            lines.push_str(&told);
+        };
+        let told = diagnose(&self.config, policy, Some(&credentials), tell);
+        let well = self.runtime.block_on(told);
+        (well, lines)
     }
 
     /// Why a login is refused: a setting that has to be changed.

@@ -117,10 +117,15 @@ fn marked_as_read() {
             ..policy("trash")
         };
         let mut open = seam.open(&policy);
+        open.retrieve(0);
+        open.reset();
+        let at_once = seen == SeenPolicy::OnRetr;
+        let before = flagged(&cyrus, "INBOX", "\\Seen");
+        assert_eq!(before, [at_once, false, false], "{seen}");
+        let mut open = seam.open(&policy);
         assert_eq!(open.retrieve(0), plain(1..=1)[0]);
         assert_eq!(open.retrieve(1), plain(2..=2)[0]);
         let before = flagged(&cyrus, "INBOX", "\\Seen");
-        let at_once = seen == SeenPolicy::OnRetr;
         assert_eq!(before, [at_once, at_once, false], "{seen}");
         open.quit(&[0]).unwrap();
         let ever = seen != SeenPolicy::Never;

@@ -1,4 +1,12 @@
-//! UTCDate (RFC 8620 §1.4): times, as JMAP writes them.
+//! Times: now, and as JMAP writes them (UTCDate, RFC 8620 §1.4).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, in seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
+}
 
 /// Seconds since 1970. None for what is no UTCDate.
 pub(super) fn seconds(date: &str) -> Option<i64> {

@@ -16,7 +16,7 @@ use super::http::Http;
 use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
 use super::messages::{Listed, Making, Messages};
-use super::session;
+use super::{date, session, terms};
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::sasl::Credentials;
 use crate::store::Kept;
@@ -118,7 +118,7 @@ async fn walk(
             limits.concurrent_requests
         )),
     );
-    if resource.read_only && session::needs_write(policy) {
+    if resource.read_only && terms::needs_write(policy) {
         let advice = "set delete = \"refuse\", or make the account writable";
         return Err(bad(
             "session",
@@ -127,7 +127,7 @@ async fn walk(
         ));
     }
     let api = Api::new(http, resource);
-    session::check_unique_ids(policy).map_err(|error| explain("unique ids", error))?;
+    terms::check_unique_ids(policy).map_err(|error| explain("unique ids", error))?;
     // Whether there is a store does not show here: what needs it is said.
     let mailboxes = mailboxes::find(&api, policy, true)
         .await
@@ -192,7 +192,7 @@ async fn list(
         sources: &mailboxes.sources,
         kept: &kept,
         sizes: &HashMap::new(),
-        now: session::now(),
+        now: date::now(),
     };
     let (_, maildrop) = Messages::assemble(Listed::new(all)?, &making)?;
     if let Some(first) = maildrop.get(0) {

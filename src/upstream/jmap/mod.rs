@@ -1,7 +1,7 @@
 //! The JMAP upstream (RFC 8620, RFC 8621).
 //!
 //! `http` (credentials, bounded answers, allowed origins) → `resource` (the
-//! session resource) → `api` and `calls` → `mailboxes` and their `tree`,
+//! session resource) → `api` and `calls` → `mailboxes` (from `mailbox_list` and `tree`),
 //! `listing`, `download`, `removal` → `messages` (the maildrop), `update` (the
 //! policies at QUIT) → `session`, which is the seam's other side.
 //! `docs/decisions/0006-jmap-unique-ids.md` says how messages are told apart.
@@ -28,7 +28,9 @@ mod emails;
 mod http;
 mod ids;
 mod keywords;
+mod learning;
 mod listing;
+mod mailbox_list;
 mod mailboxes;
 mod messages;
 mod origin;
@@ -36,6 +38,7 @@ mod removal;
 mod resource;
 mod retry_after;
 mod session;
+mod terms;
 mod tree;
 mod unique_ids;
 mod update;

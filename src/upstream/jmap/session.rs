@@ -1,27 +1,29 @@
 //! One account's maildrop over JMAP.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
 use super::Shared;
 use super::api::Api;
 use super::config::Config;
+use super::date;
 use super::download::Download;
 use super::emails::Email;
 use super::http::Http;
+use super::learning::Learning;
 use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
 use super::messages::{Listed, Making, Messages};
 use super::resource::Resource;
+use super::terms::{check_unique_ids, needs_write};
 use super::update::{AtQuit, Folder, mark_read, unusable};
 use crate::maildrop::{
-    DeletePolicy, Ingredient, Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update,
+    DeletePolicy, Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update,
 };
 use crate::sasl::Credentials;
-use crate::store::{FolderKey, Kept, Learned, MessageKey, Store};
+use crate::store::{FolderKey, Kept, MessageKey, Store};
 use crate::upstream::{Body, UpstreamError, UpstreamSession};
 
 /// Where a session is, and under which policies.
@@ -42,20 +44,9 @@ pub(super) struct JmapSession {
     messages: Messages,
     /// By folder, once they were listed.
     folders: Vec<Folder>,
-    /// When messages were first retrieved, in seconds since 1970, as far as
-    /// that was known at login and matters.
-    retrieved: HashMap<MessageIndex, i64>,
-    /// What is to be kept of messages, and was not written yet.
-    learned: BTreeMap<MessageIndex, News>,
+    learning: Learning,
     /// Messages that were marked as read.
     read: HashSet<MessageIndex>,
-}
-
-/// What was learned of a message.
-#[derive(Clone, Copy, Debug, Default)]
-struct News {
-    octets: Option<u64>,
-    retrieved: Option<i64>,
 }
 
 impl JmapSession {
@@ -75,6 +66,9 @@ impl JmapSession {
                     return Self::open(place, credentials, api, mailboxes);
                 }
                 Err(error) if is_final(&error) => return Err(error),
+                Err(UpstreamError::NoFolder(reason)) if !api.is_outdated() => {
+                    return Err(UpstreamError::NoFolder(reason));
+                }
                 Ok(_) | Err(_) => shared.forget_resource(&credentials, owner),
             }
         }
@@ -118,8 +112,7 @@ impl JmapSession {
             mailboxes,
             messages: Messages::default(),
             folders: Vec::new(),
-            retrieved: HashMap::new(),
-            learned: BTreeMap::new(),
+            learning: Learning::default(),
             read: HashSet::new(),
         })
     }
@@ -202,49 +195,10 @@ impl JmapSession {
         Listed::new(folders)
     }
 
-    /// Writes what was learned. It may be lost: a failure is logged.
     async fn keep_learned(&mut self) {
-        let learned = std::mem::take(&mut self.learned);
-        let Some(store) = &self.place.store else {
-            return;
-        };
-        let mut batches: BTreeMap<u8, Vec<Learned>> = BTreeMap::new();
-        for (message, news) in learned {
-            if let Some((folder, key)) = self.messages.kept_as(message).into_iter().next() {
-                batches.entry(folder).or_default().push(Learned {
-                    message: key,
-                    octets: news.octets,
-                    retrieved: news.retrieved,
-                });
-            }
-        }
-        for (folder, batch) in batches {
-            let Some(folder) = self.folders.get(usize::from(folder)) else {
-                continue;
-            };
-            if let Err(error) = store.learn(&folder.key, batch).await {
-                tracing::warn!(%error, "sizes and times of messages were not kept");
-            }
-        }
-    }
-
-    /// Messages whose time is over and which are not deleted anyway.
-    fn expired(&self, update: &Update) -> Vec<MessageIndex> {
-        let Some(age) = self.place.policy.expire_after else {
-            return Vec::new();
-        };
-        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        let oldest = now().saturating_sub(age);
-        let due = self
-            .retrieved
-            .iter()
-            .filter(|(message, retrieved)| {
-                **retrieved < oldest && update.delete().binary_search(message).is_err()
-            })
-            .map(|(message, _)| *message);
-        let mut due: Vec<MessageIndex> = due.collect();
-        due.sort_unstable();
-        due
+        let store = self.place.store.as_ref();
+        let learning = &mut self.learning;
+        learning.write(store, &self.messages, &self.folders).await;
     }
 
     fn at_quit(&self) -> AtQuit<'_> {
@@ -258,43 +212,6 @@ impl JmapSession {
             most_messages: self.place.config.limits.messages,
         }
     }
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Whether the account has to be writable. What `hide` cannot write there, the
-/// store keeps.
-pub(super) fn needs_write(policy: &Policy) -> bool {
-    let deletes = policy.delete.writes() && policy.delete != DeletePolicy::Hide;
-    deletes || policy.seen != SeenPolicy::Never || policy.expire_after.is_some()
-}
-
-/// JMAP has blobIds and Email ids, and nothing else that names messages.
-pub(super) fn check_unique_ids(policy: &Policy) -> Result<(), UpstreamError> {
-    let Some(format) = &policy.unique_ids else {
-        return Ok(());
-    };
-    let lacking = format
-        .ingredients()
-        .find_map(|ingredient| match ingredient {
-            Ingredient::BlobId | Ingredient::EmailId => None,
-            Ingredient::Uid | Ingredient::UidValidity => {
-                Some("unique_ids needs UIDs: over JMAP use \"jmap\" or \"emailid\"")
-            }
-            Ingredient::Guid | Ingredient::FileName => {
-                Some("unique_ids needs GUIDs: over JMAP use \"jmap\" or \"emailid\"")
-            }
-            Ingredient::GmailId => {
-                Some("unique_ids needs Gmail's ids: over JMAP use \"jmap\" or \"emailid\"")
-            }
-        });
-    lacking.map_or(Ok(()), |reason| {
-        Err(UpstreamError::Misconfigured(reason.into()))
-    })
 }
 
 /// Whether asking for the session resource again cannot mend this.
@@ -367,7 +284,7 @@ impl UpstreamSession for JmapSession {
             sources,
             kept: &kept,
             sizes: &self.place.shared.octets(self.credentials.mailbox()),
-            now: now(),
+            now: date::now(),
         };
         let (messages, maildrop) = Messages::assemble(listed, &making)?;
         self.folders = sources
@@ -379,14 +296,7 @@ impl UpstreamSession for JmapSession {
             })
             .collect();
         if policy.expire_after.is_some() {
-            for message in 0..messages.len() {
-                let first = messages.kept_as(message).into_iter().next();
-                let since = first.and_then(|(folder, key)| {
-                    let kept = kept.get(usize::from(folder))?;
-                    kept.retrieved.get(&key).copied()
-                });
-                self.retrieved.extend(since.map(|it| (message, it)));
-            }
+            self.learning.recall(&messages, &kept);
         }
         self.messages = messages;
         Ok(maildrop)
@@ -420,19 +330,15 @@ impl UpstreamSession for JmapSession {
         let Some(known) = self.messages.get(message) else {
             return;
         };
-        let mut news = self.learned.get(&message).copied().unwrap_or_default();
         if known.size != octets {
             let account = self.credentials.mailbox();
             let shared = &self.place.shared;
             shared.learn_octets(account, known.blob_id, octets);
-            news.octets = Some(octets);
+            self.learning.octets(message, octets);
         }
         let policy = &self.place.policy;
-        if policy.expire_after.is_some() && !self.retrieved.contains_key(&message) {
-            news.retrieved = news.retrieved.or_else(|| Some(now()));
-        }
-        if self.place.store.is_some() && (news.octets.is_some() || news.retrieved.is_some()) {
-            self.learned.insert(message, news);
+        if policy.expire_after.is_some() {
+            self.learning.retrieved(message);
         }
         if policy.seen == SeenPolicy::OnRetr && self.read.insert(message) {
             mark_read(&self.api, &self.messages, &[message]).await;
@@ -445,11 +351,15 @@ impl UpstreamSession for JmapSession {
             mark_read(&self.api, &self.messages, update.retrieved()).await;
         }
         let deleted = self.at_quit().delete(update.delete()).await;
-        // What could not be deleted is no reason to forget what was retrieved.
-        let expired = match &deleted {
-            Ok(_) => self.at_quit().expire(self.expired(update)).await,
-            Err(_) => Vec::new(),
+        let due = self.place.policy.expire_after;
+        let expired = match (&deleted, due) {
+            (Ok(_), Some(age)) => {
+                let due = self.learning.expired(age, update);
+                self.at_quit().expire(due).await
+            }
+            _ => Vec::new(),
         };
+        // What could not be deleted was retrieved all the same.
         self.keep_learned().await;
         let left = deleted?;
         let (remaining, removed) = update

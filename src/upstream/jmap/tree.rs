@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::mailboxes::Mailbox;
+use super::mailbox_list::Mailbox;
 use crate::maildrop::FolderName;
 
 /// Mailboxes below their parents. Each has one parent at most, so a search from
