@@ -1,0 +1,80 @@
+//! What popgate keeps for itself where the upstream cannot keep it.
+
+use std::fs;
+
+use crate::site::{Popgate, delete, shown};
+use crate::support::{Courier, messages};
+
+fn courier_without_keywords() -> Option<Courier> {
+    let courier = Courier::with(&[("KEYWORDS", "0")])?;
+    for number in 1..=5 {
+        courier.append("alice", "INBOX", &messages::plain(number, 600));
+    }
+    Some(courier)
+}
+
+/// Where messages can have no keywords, the store hides them; nothing at all
+/// changes upstream.
+#[test]
+fn messages_are_hidden_by_the_store() {
+    let Some(courier) = courier_without_keywords() else {
+        return;
+    };
+    let before = courier.contents("alice");
+    let mut popgate = Popgate::start(&courier.plain_url(), "delete = \"hide\"");
+    delete(popgate.alice(), &[2, 4]);
+    popgate.crash();
+    let mut pop3 = popgate.alice();
+    assert_eq!(shown(&mut pop3), [1, 3, 5]);
+    // A crash before QUIT hides nothing.
+    pop3.expect_ok("DELE 1");
+    popgate.crash();
+    assert_eq!(shown(&mut popgate.alice()), [1, 3, 5]);
+    delete(popgate.alice(), &[3]);
+    popgate.crash();
+    assert_eq!(shown(&mut popgate.alice()), [1, 3]);
+    assert_eq!(before.changes(&courier.contents("alice")), [""; 0]);
+    // Others' messages are not the same, whatever their UIDs.
+    for number in 1..=2 {
+        courier.append("bob", "INBOX", &messages::plain(number, 600));
+    }
+    let mut pop3 = popgate.gateway().pop3();
+    pop3.login("bob", "pw-bob");
+    assert_eq!(shown(&mut pop3), [1, 2]);
+}
+
+/// A store that cannot be read is never taken for an empty one: all that was
+/// hidden would be there again.
+#[test]
+fn a_damaged_store_is_no_empty_store() {
+    let Some(courier) = courier_without_keywords() else {
+        return;
+    };
+    for damage in ["cut", "garbage", "empty", "half"] {
+        let mut popgate = Popgate::start(&courier.plain_url(), "delete = \"hide\"");
+        delete(popgate.alice(), &[1]);
+        popgate.crash_and(|state| {
+            let mut files = 0;
+            for entry in fs::read_dir(state).unwrap() {
+                let path = entry.unwrap().path();
+                if !path.is_file() || path.extension().is_some_and(|it| it == "lock") {
+                    continue;
+                }
+                files += 1;
+                let octets = fs::read(&path).unwrap();
+                let damaged = match damage {
+                    "cut" => octets[..octets.len() - 1000.min(octets.len())].to_vec(),
+                    "garbage" => octets.iter().map(|it| it ^ 0x5a).collect(),
+                    "half" => octets[..octets.len() / 2].to_vec(),
+                    _ => Vec::new(),
+                };
+                fs::write(&path, damaged).unwrap();
+            }
+            assert!(files > 0);
+        });
+        let reply = popgate.refused("alice");
+        assert!(reply.starts_with("-ERR [SYS/TEMP]"), "{damage}: {reply}");
+        let logs = popgate.gateway().logs();
+        assert!(logs.contains("state"), "{damage}: {logs}");
+    }
+}
