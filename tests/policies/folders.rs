@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::scenarios;
 use crate::site::{Kind, Popgate, Site, delete, shown};
-use crate::support::{Courier, Cyrus, Dovecot, messages, utf7};
+use crate::support::{Courier, Cyrus, Dovecot, ImapClient, messages, utf7};
 
 const GREETINGS: &str = "Gr\u{fc}\u{df}e & \u{4f60}\u{597d} \u{1f4ec}";
 
@@ -324,7 +324,8 @@ fn folders_of_users_with_a_domain() {
     let Some(dovecot) = Dovecot::with(&options) else {
         return;
     };
-    dovecot.append("alice@example.org", "Trash", &messages::plain(1, 600));
+    let mut imap = ImapClient::login(dovecot.imap_port(), "alice@example.org", "pw-alice");
+    imap.append("Trash", &messages::plain(1, 600));
     let popgate = Popgate::start(&dovecot.plain_url(), "");
     assert_eq!(shown(&mut popgate.login("alice@example.org+Trash")), [1]);
     assert_eq!(shown(&mut popgate.login("alice@example.org")), [0; 0]);
