@@ -107,6 +107,7 @@ fn a_hidden_message_stays_hidden(site: &Site) {
     site.deliver("INBOX", 5..=6);
     let mut pop3 = popgate.alice();
     assert_eq!(shown(&mut pop3), [4, 5, 6]);
+    drop(pop3);
     let names: Vec<String> = (1..=6).map(|n| format!("{n}@example.org")).collect();
     assert_eq!(site.contents().names("INBOX"), names);
     let mut imap = site.imap();
@@ -162,6 +163,10 @@ fn courier() {
                 "INBOX",
                 &crate::support::messages::plain(number, 600),
             );
+        }
+        // Courier gives a mailbox its UIDVALIDITY when it is first selected.
+        for mailbox in ["Drafts", "Sent", "Trash"] {
+            courier.imap("alice").ok(&format!("SELECT INBOX.{mailbox}"));
         }
         let before = courier.contents("alice");
         let popgate = Popgate::start(&courier.plain_url(), &format!("delete = \"{policy}\""));

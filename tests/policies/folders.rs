@@ -50,7 +50,10 @@ fn another_separator(site: &Site) {
     site.deliver("Archive", 2..=3);
     let popgate = site.popgate("folder_separator = \"#\"");
     assert_eq!(shown(&mut popgate.login("alice#Archive")), [2, 3]);
-    popgate.refused("alice+Archive");
+    // It is a user of that name now. Cyrus takes that for alice.
+    if site.kind() == Kind::Dovecot {
+        popgate.refused("alice+Archive");
+    }
 }
 
 /// `user` as SASL carries it: in UTF-8.
@@ -159,18 +162,12 @@ fn unique_ids_of_joined_folders_stay(site: &Site) {
 fn hostile_names(site: &Site) {
     let before = site.mail(2);
     let popgate = site.popgate("");
+    // What cannot be a name at all is refused before the password is looked at,
+    // slower each time as after a wrong one; the rest of these is for unit tests.
     for folder in [
-        "..",
-        ".",
-        "../bob",
-        "Archive/..",
         "Archive/../INBOX",
-        "/etc/passwd",
-        "~bob",
-        "*",
-        "%",
-        "Archive*",
         "Arch%",
+        "~bob",
         "Archive\r\nt DELETE Archive",
         "Archive\n",
         "Archive\"",
@@ -180,7 +177,6 @@ fn hostile_names(site: &Site) {
         "{5+}",
         "Arch\u{0}ive",
         "Archive ",
-        "",
         "+",
         "+Archive",
         "Nowhere",
@@ -268,33 +264,44 @@ fn a_folder_that_goes_away_during_the_session(site: &Site) {
     }
 }
 
-/// Bob reads what alice shares with him, under his own name.
+/// Bob reads what alice shares with him, under his own name: by its owner's
+/// name, or in IMAP by the name that it has for him.
 fn shared_mailboxes(site: &Site) {
     site.mail(1);
     let mut imap = site.imap();
-    imap.command("CREATE Team");
+    imap.create("Team");
     imap.allow("Team", "bob", "lrswite");
-    imap.ok("SELECT Team");
-    site.deliver("Team", 2..=4);
-    let before = site.contents();
+    site.deliver("Team", 2..=5);
     let name = match site.kind() {
         Kind::Dovecot => "shared/alice/Team",
-        Kind::Cyrus => "Other Users/alice/Team",
-        Kind::CyrusJmap => "Team",
+        _ => "Other Users/alice/Team",
     };
-    let shared = if site.is_jmap() {
-        "shared = \"alice\"\n"
-    } else {
-        ""
-    };
-    let config = format!("delete = \"expunge\"\n{shared}folders = [\"{name}\"]");
-    let popgate = site.popgate(&config);
+    let by_name = format!("folders = [\"{name}\"]");
+    let by_owner = "shared = \"alice\"\nfolders = [\"Team\"]".to_owned();
+    for (config, number) in [(by_name, 3), (by_owner, 4)] {
+        if site.is_jmap() && number == 3 {
+            continue;
+        }
+        let before = site.contents();
+        let config = format!("delete = \"expunge\"\n[account.bob]\n{config}");
+        let popgate = site.popgate(&config);
+        let mut pop3 = popgate.gateway().pop3();
+        pop3.login("bob", "pw-bob");
+        let numbers = shown(&mut pop3);
+        let at = numbers.iter().position(|it| *it == number).unwrap() + 1;
+        assert_eq!(pop3.retrieve(at), messages::plain(number, 600));
+        delete(pop3, &[at]);
+        site.assert_changes(&before, &[&format!("Team -{number}")], &config);
+        // Whoever is not said to share still has mail of their own.
+        assert_eq!(shown(&mut popgate.alice()), [1]);
+    }
+    // What is not shared is not there.
+    let config = "[account.bob]\nshared = \"alice\"\nfolders = [\"Archive\"]";
+    let popgate = site.popgate(config);
     let mut pop3 = popgate.gateway().pop3();
-    pop3.login("bob", "pw-bob");
-    assert_eq!(shown(&mut pop3), [2, 3, 4]);
-    assert_eq!(pop3.retrieve(2), messages::plain(3, 600));
-    delete(pop3, &[2]);
-    site.assert_changes(&before, &["Team -3"], "shared");
+    pop3.expect_ok("USER bob");
+    let reply = pop3.command("PASS pw-bob");
+    assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
     imap.ok("DELETE Team");
 }
 
@@ -309,9 +316,10 @@ fn special_uses_by_other_names() {
     dovecot.append("alice", "Ablage", &messages::plain(1, 600));
     dovecot.append("alice", "INBOX", &messages::plain(2, 600));
     let before = dovecot.contents("alice");
-    let popgate = Popgate::start(&dovecot.plain_url(), "delete = \"archive\"");
+    let popgate = Popgate::start(&dovecot.plain_url(), "");
     assert_eq!(shown(&mut popgate.login("alice+archive")), [1]);
     popgate.refused("alice+trash");
+    let popgate = Popgate::start(&dovecot.plain_url(), "delete = \"archive\"");
     delete(popgate.alice(), &[1]);
     let expected = ["Ablage +2@example.org", "INBOX -2@example.org"];
     assert_eq!(before.changes(&dovecot.contents("alice")), expected);
