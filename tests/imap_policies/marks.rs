@@ -22,7 +22,7 @@ fn at_once_or_at_quit_or_never() {
         let (mut session, _) = rig.open(&sees(SeenPolicy::Never, DeletePolicy::Expunge));
         retrieve(&mut session, 0);
         quit(session, &[0]);
-        assert_eq!(read(), []);
+        assert_eq!(read(), [0; 0]);
         let (mut session, _) = rig.open(&sees(SeenPolicy::OnRetr, DeletePolicy::Refuse));
         retrieve(&mut session, 1);
         assert_eq!(read(), [2]);
