@@ -32,7 +32,10 @@ fn hidden_messages_stay_for_everybody_else() {
         assert_eq!(with_flag(&held, HIDDEN), [2, 5]);
         assert_eq!(with_flag(&held, "\\Deleted"), [0; 0]);
         let (mut session, rest) = rig.open(&hide);
-        assert_eq!(unique_ids(&rest), [0, 2, 3].map(|at: usize| ids[at].as_str()));
+        assert_eq!(
+            unique_ids(&rest),
+            [0, 2, 3].map(|at: usize| ids[at].as_str())
+        );
         assert_eq!(number(&retrieve(&mut session, 1)), 3);
         delete(&mut session, &[0, 1, 2]);
         assert_eq!(rig.open(&hide).1.len(), 0);
@@ -94,7 +97,10 @@ fn messages_are_not_moved_to_where_they_are() {
         ..folders(&["INBOX", "Trash"])
     };
     rig.refused(&trash(DeletePolicy::Trash), "where they are");
-    rig.refused(&trash(DeletePolicy::Move(folder("Trash"))), "where they are");
+    rig.refused(
+        &trash(DeletePolicy::Move(folder("Trash"))),
+        "where they are",
+    );
     // What is in the Trash leaves for good.
     rig.deliver("INBOX", 4..=5);
     let (mut session, maildrop) = rig.open(&trash(DeletePolicy::TrashIfThere));
@@ -116,7 +122,7 @@ fn without_keywords() -> ScriptedImap {
 #[test]
 fn without_keywords_the_store_hides() {
     let server = without_keywords();
-    let store = store();
+    let store = TempStore::new();
     let hide = policy(DeletePolicy::Hide);
     let gateway = scripted(&server, Some(store.clone()));
     let (mut session, maildrop) = run(try_open(&gateway, &hide)).unwrap();
@@ -126,10 +132,13 @@ fn without_keywords_the_store_hides() {
     assert_eq!(server.commands_starting("UID STORE").len(), 0);
     let selects = server.commands_starting("SELECT").len();
     let (_, rest) = run(try_open(&gateway, &hide)).unwrap();
-    assert_eq!(unique_ids(&rest), [1, 2, 4].map(|at: usize| ids[at].as_str()));
+    assert_eq!(
+        unique_ids(&rest),
+        [1, 2, 4].map(|at: usize| ids[at].as_str())
+    );
     assert_eq!(server.commands_starting("SELECT").len(), selects);
     // Not shown under another policy, nor by another gateway with that store.
-    let other = scripted(&server, Some(store));
+    let other = scripted(&server, Some(store.clone()));
     let (_, rest) = run(try_open(&other, &policy(DeletePolicy::Refuse))).unwrap();
     assert_eq!(rest.len(), 3);
     // The choice stays what it was.
@@ -176,7 +185,11 @@ fn a_mailbox_that_may_not_be_written_is_refused() {
         })
         .start();
     let gateway = scripted(&server, None);
-    for delete in [DeletePolicy::Expunge, DeletePolicy::Seen, DeletePolicy::TrashIfThere] {
+    for delete in [
+        DeletePolicy::Expunge,
+        DeletePolicy::Seen,
+        DeletePolicy::TrashIfThere,
+    ] {
         assert_refused(&gateway, &policy(delete), "read-only");
     }
 }
@@ -187,7 +200,9 @@ fn a_server_that_says_ok_and_keeps_no_flag() {
         let all: Vec<Vec<u8>> = (1..=3).map(|it| messages::plain(it, 300)).collect();
         let server = ScriptedImap::builder()
             .messages(&all)
-            .on("UID STORE", |command, _| support::Answer::send(command.ok("done")))
+            .on("UID STORE", |command, _| {
+                support::Answer::send(command.ok("done"))
+            })
             .start();
         let gateway = scripted(&server, None);
         let (mut session, _) = run(try_open(&gateway, &policy(delete))).unwrap();
@@ -208,6 +223,6 @@ fn what_others_removed_meanwhile_counts_as_marked() {
         let (mut session, _) = rig.open(&policy(delete_policy));
         rig.client().expunge("INBOX", "1:*");
         delete(&mut session, &[0, 1, 2]);
-        assert_eq!(rig.held("INBOX"), [0; 0]);
+        assert!(rig.held("INBOX").is_empty());
     }
 }

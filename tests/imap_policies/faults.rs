@@ -53,7 +53,8 @@ fn holds(policy: &Policy, marked: &[usize], is_done: impl Fn(&ScriptedImap, usiz
     for how in [Break::Before, Break::Behind] {
         for nth in 0.. {
             let (server, count) = breaking(nth, how);
-            let gateway = scripted(&server, Some(store()));
+            let store = TempStore::new();
+            let gateway = scripted(&server, Some(store.clone()));
             let Ok((mut session, _)) = run(try_open(&gateway, policy)) else {
                 // The login itself failed: nothing was touched.
                 for message in marked {

@@ -65,9 +65,15 @@ fn several_folders_are_one_maildrop() {
         assert_eq!(numbers(&rig.held("Junk")), [4]);
         assert_eq!(numbers(&rig.held("Trash")), [1, 5, 6]);
         let (_, rest) = rig.open(&joined);
-        assert_eq!(unique_ids(&rest), [1, 2, 3].map(|at: usize| ids[at].as_str()));
+        assert_eq!(
+            unique_ids(&rest),
+            [1, 2, 3].map(|at: usize| ids[at].as_str())
+        );
         let (_, reversed) = rig.open(&folders(&["Junk", "INBOX"]));
-        assert_eq!(unique_ids(&reversed), [3, 1, 2].map(|at: usize| ids[at].as_str()));
+        assert_eq!(
+            unique_ids(&reversed),
+            [3, 1, 2].map(|at: usize| ids[at].as_str())
+        );
     }
 }
 
@@ -170,7 +176,8 @@ fn a_mailbox_that_another_user_shares_at_dovecot() {
     let Some(dovecot) = Dovecot::with(&[("EXTRA", SHARING)]) else {
         return;
     };
-    shared(Rig::new(Server::Dovecot(dovecot), Some(store())));
+    let store = TempStore::new();
+    shared(Rig::new(Server::Dovecot(dovecot), Some(store.clone())));
 }
 
 #[test]
@@ -178,7 +185,8 @@ fn a_mailbox_that_another_user_shares_at_cyrus() {
     let Some(cyrus) = Cyrus::start() else {
         return;
     };
-    shared(Rig::new(Server::Cyrus(cyrus), Some(store())));
+    let store = TempStore::new();
+    shared(Rig::new(Server::Cyrus(cyrus), Some(store.clone())));
 }
 
 fn shared(rig: Rig) {

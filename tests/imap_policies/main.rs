@@ -24,14 +24,9 @@ use popgate::upstream::imap::Imap;
 use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 use support::servers::{Courier, Cyrus, Dovecot, MailServer};
-use support::{ImapClient, ScriptedImap, Stored, messages};
+use support::{ImapClient, ScriptedImap, Stored, TempStore, messages};
 
 type Session = Box<dyn UpstreamSession>;
-
-/// A store of its own.
-fn store() -> Store {
-    Store::default()
-}
 
 /// A server and popgate's upstream in front of it.
 struct Rig {
@@ -80,14 +75,14 @@ impl Rig {
     }
 
     /// Each of the servers that were fetched.
-    fn all() -> impl Iterator<Item = (Self, Store)> {
+    fn all() -> impl Iterator<Item = (Self, TempStore)> {
         let servers: [fn() -> Option<Server>; 3] = [
             || Dovecot::start().map(Server::Dovecot),
             || Cyrus::start().map(Server::Cyrus),
             || Courier::start().map(Server::Courier),
         ];
         servers.into_iter().filter_map(|start| {
-            let store = store();
+            let store = TempStore::new();
             let rig = Self::new(start()?, Some(store.clone()));
             eprintln!("server: {}", rig.name());
             Some((rig, store))

@@ -133,14 +133,18 @@ fn expiry_needs_a_store_and_a_trash() {
     let server = ScriptedImap::builder()
         .world(|world| world.mailboxes.truncate(1))
         .start();
-    assert_refused(&scripted(&server, Some(store())), &expires(1), "no Trash");
+    assert_refused(
+        &scripted(&server, Some(TempStore::new().clone())),
+        &expires(1),
+        "no Trash",
+    );
 }
 
 #[test]
 fn a_session_that_ends_without_quit_expires_nothing_and_remembers() {
     let all: Vec<Vec<u8>> = (1..=2).map(|it| messages::plain(it, 300)).collect();
     let server = ScriptedImap::builder().messages(&all).start();
-    let store = store();
+    let store = TempStore::new();
     let gateway = scripted(&server, Some(store.clone()));
     let (mut session, _) = run(try_open(&gateway, &expires(0))).unwrap();
     retrieve(&mut session, 0);

@@ -7,8 +7,9 @@ use popgate::maildrop::{Policy, SeenPolicy, Window};
 use popgate::upstream::UpstreamError;
 use serde_json::{Value, json};
 
-use crate::seam::{Seam, TempStore};
+use crate::seam::Seam;
 use crate::support::ScriptedJmap;
+use crate::support::TempStore;
 use crate::support::scripted_jmap::{API, Account, Builder, INBOX, Mailbox, SHARED, TRASH};
 use crate::{plain, slices};
 

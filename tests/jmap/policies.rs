@@ -7,8 +7,9 @@ use popgate::store::{Learned, Store};
 use popgate::upstream::UpstreamError;
 use serde_json::json;
 
-use crate::seam::{Seam, TempStore};
+use crate::seam::Seam;
 use crate::support::ScriptedJmap;
+use crate::support::TempStore;
 use crate::support::scripted_jmap::{Account, Answer, Builder, INBOX, Mailbox, Reply, TRASH};
 use crate::{plain, slices};
 

@@ -18,30 +18,6 @@ pub struct Seam {
     upstream: Jmap,
 }
 
-/// A store of its own.
-pub struct TempStore {
-    store: Store,
-    _folder: tempfile::TempDir,
-}
-
-impl TempStore {
-    pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self {
-            store: Store::open(folder.path()).unwrap(),
-            _folder: folder,
-        }
-    }
-}
-
-impl std::ops::Deref for TempStore {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        &self.store
-    }
-}
-
 /// A session of alice's, and what it listed.
 pub struct Open<'a> {
     runtime: &'a tokio::runtime::Runtime,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use popgate::maildrop::{Outcome, Policy, SeenPolicy, Window};
 use popgate::store::Learned;
 
-use crate::seam::{Seam, TempStore};
+use crate::seam::Seam;
+use crate::support::TempStore;
 use crate::support::{Action, Cyrus, Direction, Fault, FaultProxy, Place, Stored};
 use crate::{fill, octets, plain};
 

@@ -21,6 +21,7 @@ pub mod pop3;
 pub mod scripted_imap;
 pub mod scripted_jmap;
 pub mod servers;
+pub mod temp_store;
 mod tls;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use pop3::Pop3;
 pub use scripted_imap::{Answer, ScriptedImap};
 pub use scripted_jmap::ScriptedJmap;
 pub use servers::{Courier, Cyrus, Dovecot, MailServer, courier, cyrus, dovecot};
+pub use temp_store::TempStore;
 
 /// How long anything here waits for something that must happen. Generous: it
 /// only bounds a test that has failed already.
