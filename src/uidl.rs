@@ -157,7 +157,7 @@ impl Import {
         // What lies outside a window today may be shown tomorrow.
         let policy = Policy {
             window: Window::default(),
-            ..policy
+            ..policy.read_only()
         };
         let mut session = mailboxes.login(credentials, policy).await?;
         let maildrop = session.snapshot().await?;
@@ -190,12 +190,11 @@ impl Import {
 type Key = (FolderKey, MessageKey);
 
 impl Mailboxes {
-    /// The credentials as they go upstream, and the policies of one who only
-    /// looks.
+    /// The credentials as they go upstream, and the policies they come under.
     fn admit(&self, credentials: Credentials) -> Result<(Credentials, Policy), FolderNameError> {
         let admitted = self.policies.admit(credentials)?;
         let policy = admitted.rules.policy.as_ref().clone();
-        Ok((admitted.credentials, policy.read_only()))
+        Ok((admitted.credentials, policy))
     }
 
     async fn login(

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Mailboxes, Meter};
 use crate::import::comparison;
 use crate::import::file::{self, Row};
-use crate::maildrop::{FolderNameError, Maildrop, UniqueId};
+use crate::maildrop::{DeletePolicy, FolderNameError, Maildrop, Message, UniqueId};
 use crate::sasl::Credentials;
 use crate::store::{Access, FolderKey, Kept, StoreError};
 use crate::upstream::{UpstreamError, UpstreamSession};
@@ -46,6 +46,12 @@ pub async fn export(
     to: Option<&Path>,
 ) -> Result<usize, ExportError> {
     let (credentials, policy) = mailboxes.admit(credentials)?;
+    // What is hidden by a keyword is only seen to be where it is the policy.
+    let hides = policy.delete == DeletePolicy::Hide;
+    let mut policy = policy.read_only();
+    if hides {
+        policy.delete = DeletePolicy::Hide;
+    }
     let mut session = mailboxes.login(credentials, policy).await?;
     let maildrop = session.snapshot().await?;
     let served = match &mailboxes.access {
@@ -100,7 +106,7 @@ struct Served {
 }
 
 fn as_listed(maildrop: &Maildrop) -> Vec<Served> {
-    let served = |message: crate::maildrop::Message<'_>| {
+    let served = |message: Message<'_>| {
         Some(Served {
             place: message.index,
             octets: message.octets,

@@ -23,6 +23,10 @@ fn copy(from: &MailServer, to: &MailServer, user: &str) {
 /// Copies, imports by each way there is to the old server, and compares.
 fn migrates(old: &MailServer, new: &Dovecot, url: &str, arguments: &[&str]) {
     let uidl = Uidl::new(&new.imaps_url()).with_ca(&new.ca_file());
+    migrates_to(&uidl, old, new, url, arguments);
+}
+
+fn migrates_to(uidl: &Uidl, old: &MailServer, new: &MailServer, url: &str, arguments: &[&str]) {
     let expected = listed(old, "alice");
     let before = (old.mailbox("alice", "INBOX"), new.mailbox("alice", "INBOX"));
     let mut dry = vec!["--dry-run"];
@@ -97,6 +101,24 @@ fn from_cyruss_pop3() {
     copy(&old, &new, "alice");
     let url = format!("pop3+plain://127.0.0.1:{}", old.pop3_port());
     migrates(&old, &new, &url, &[]);
+}
+
+#[test]
+fn to_a_server_that_speaks_jmap() {
+    let (Some(old), Some(new)) = (dovecot(), cyrus()) else {
+        return;
+    };
+    // Cyrus has copies of one message only once in a folder.
+    let mut mail = mail();
+    mail.sort();
+    mail.dedup();
+    for message in mail {
+        old.append("alice", "INBOX", &message);
+    }
+    copy(&old, &new, "alice");
+    let url = format!("pop3+plain://127.0.0.1:{}", old.pop3_port());
+    let uidl = Uidl::new(&new.jmap_url());
+    migrates_to(&uidl, &old, &new, &url, &[]);
 }
 
 #[test]
