@@ -130,7 +130,8 @@ impl Import {
         let mut report = Report::new(&comparison, self.dry_run);
         report.new = keys.len();
         let plan = plan(&comparison, &keys, &mailboxes.access, &mut report).await?;
-        let asks = !self.dry_run && !self.yes && report.leaves_doubts() && somebody_is_there();
+        let may_ask = !(self.dry_run || self.yes || self.json);
+        let asks = may_ask && report.leaves_doubts() && somebody_is_there();
         if !self.json && (is_alone || asks) {
             say(format_args!("{}", report.text(account.to.user())));
         }

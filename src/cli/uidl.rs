@@ -128,7 +128,7 @@ pub(super) struct ImportArguments {
     /// Do not ask, whatever the report says
     #[arg(long)]
     yes: bool,
-    /// Report in JSON, one line an account
+    /// Report in JSON, one line an account; asks nothing
     #[arg(long)]
     json: bool,
 }

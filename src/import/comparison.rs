@@ -80,8 +80,7 @@ pub async fn compare(
     } else {
         Vec::new()
     };
-    let mut of_old = old.headers(&samples, progress).await?;
-    let mut of_new = headers(new, &samples, progress).await?;
+    let (mut of_old, mut of_new) = both(old, new, &samples, &samples, progress).await?;
     let agrees = |place: &Place| {
         let old = of_old.get(place);
         old.is_some() && old == of_new.get(place)
@@ -89,15 +88,32 @@ pub async fn compare(
     let agree = trust_sizes && samples.iter().all(agrees);
     let doubtful = sizes.judged(agree);
     let (need_old, need_new) = doubtful.headers_needed();
-    let without = |known: &HashMap<Place, HeaderHash>, needed: &[Place]| -> Vec<Place> {
+    let without = |known: &Headers, needed: &[Place]| -> Vec<Place> {
         let unknown = |place: &&Place| !known.contains_key(place);
         needed.iter().filter(unknown).copied().collect()
     };
     let (need_old, need_new) = (without(&of_old, need_old), without(&of_new, need_new));
-    of_old.extend(old.headers(&need_old, progress).await?);
-    of_new.extend(headers(new, &need_new, progress).await?);
+    let (more_old, more_new) = both(old, new, &need_old, &need_new, progress).await?;
+    of_old.extend(more_old);
+    of_new.extend(more_new);
     let matching = doubtful.by_header(&of_old, &of_new);
     Ok(Comparison { listed, matching })
+}
+
+type Headers = HashMap<Place, HeaderHash>;
+
+/// Headers of both sides, at the same time: neither session rests for so long
+/// that its server ends it.
+async fn both(
+    old: &mut Old,
+    new: &mut dyn UpstreamSession,
+    of_old: &[Place],
+    of_new: &[Place],
+    progress: Progress<'_>,
+) -> Result<(Headers, Headers), ComparisonError> {
+    let of_old = async { Ok(old.headers(of_old, progress).await?) };
+    let of_new = async { Ok(headers(new, of_new, progress).await?) };
+    tokio::try_join!(of_old, of_new)
 }
 
 impl Old {
@@ -118,7 +134,7 @@ impl Old {
         &mut self,
         places: &[Place],
         progress: Progress<'_>,
-    ) -> Result<HashMap<Place, HeaderHash>, Pop3Error> {
+    ) -> Result<Headers, Pop3Error> {
         if places.is_empty() {
             return Ok(HashMap::new());
         }
@@ -148,7 +164,7 @@ pub async fn headers(
     session: &mut dyn UpstreamSession,
     places: &[Place],
     progress: Progress<'_>,
-) -> Result<HashMap<Place, HeaderHash>, UpstreamError> {
+) -> Result<Headers, UpstreamError> {
     let mut hashes = HashMap::with_capacity(places.len());
     for (done, place) in (1..).zip(places) {
         match header(session, *place).await {

@@ -12,6 +12,7 @@ mod hostile;
 mod migration;
 mod old_server;
 mod running;
+mod terminal;
 
 use std::io::Write as _;
 use std::path::Path;
