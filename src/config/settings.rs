@@ -467,8 +467,9 @@ impl Place {
     /// The table itself, where there is none of its name.
     fn first_unknown(mut self) -> Self {
         let first = |known: &&str| known.split('.').next() == self.path.first().map(String::as_str);
-        if !KEYS.iter().any(first) {
+        if !KEYS.iter().any(first) && self.path.len() > 1 {
             self.path.truncate(1);
+            self.is_table = true;
         }
         self
     }
@@ -507,7 +508,9 @@ fn unknown(place: &Place) -> String {
         .iter()
         .filter_map(|key| key.split_once('.'))
         .map(|(table, _)| table);
-    let nearest = KEYS
+    // A table is no misspelt key.
+    let keys = if place.is_table { &[] } else { KEYS };
+    let nearest = keys
         .iter()
         .copied()
         .chain(tables)
