@@ -336,15 +336,6 @@ fn a_folder_that_is_not_there() {
 }
 
 #[test]
-fn one_folder_by_two_names_is_not_opened_twice() {
-    let folders = || vec!["archive".parse().unwrap(), "Archive".parse().unwrap()];
-    let policies = of_account("alice", rules(|policy| policy.folders = folders()));
-    let gateway = InProcess::start(policies, false);
-    let refused = gateway.login("alice").err().unwrap();
-    assert!(refused.starts_with("-ERR [SYS/PERM]"), "{refused}");
-}
-
-#[test]
 fn a_login_that_is_too_early_leaves_nothing_behind() {
     let delayed = Rules {
         login_delay: Some(Duration::from_secs(86_400)),

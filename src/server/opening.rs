@@ -174,10 +174,6 @@ impl Opening {
         policy: &Policy,
     ) -> Result<(UpstreamConnection, Lock, Vec<String>, Maildrop), Denied> {
         let folders = upstream.session.folders().await?;
-        if has_repetition(&folders) {
-            let reason = "two of the folders are one and the same upstream";
-            return Err(UpstreamError::Misconfigured(reason.into()).into());
-        }
         let locks = &self.context.locks;
         let mailbox = policy.shared.as_deref().unwrap_or(mailbox);
         let lock = if self.context.config.session_takeover {
@@ -242,13 +238,6 @@ fn dismiss(upstream: UpstreamConnection) {
         let mut upstream = upstream;
         upstream.session.close().await;
     });
-}
-
-/// A message that is in the maildrop twice would be removed with its copy.
-fn has_repetition(folders: &[String]) -> bool {
-    let before = |index: usize| folders.iter().take(index);
-    let mut all = folders.iter().enumerate();
-    all.any(|(index, name)| before(index).any(|other| other == name))
 }
 
 /// Logs and counts what went wrong upstream.

@@ -58,8 +58,8 @@ pub trait Upstream: Send + Sync {
 #[async_trait]
 pub trait UpstreamSession: Send {
     /// Finds the folders of the policy, and gives the names they have upstream:
-    /// the same name for the same folder, however it was asked for. A maildrop
-    /// is locked by these. Called once, before [`snapshot`].
+    /// the same name for the same folder, however it was asked for, and each
+    /// once. A maildrop is locked by these. Called once, before [`snapshot`].
     ///
     /// [`snapshot`]: UpstreamSession::snapshot
     async fn folders(&mut self) -> Result<Vec<String>, UpstreamError>;

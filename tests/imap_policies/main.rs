@@ -141,7 +141,7 @@ impl Rig {
 #[track_caller]
 fn assert_refused(upstream: &Imap, policy: &Policy, words: &str) {
     match run(try_open(upstream, policy)) {
-        Err(UpstreamError::Misconfigured(reason)) => {
+        Err(UpstreamError::Misconfigured(reason) | UpstreamError::NoFolder(reason)) => {
             assert!(reason.as_str().contains(words), "{reason}");
         }
         Err(error) => panic!("{error:?}"),

@@ -288,7 +288,9 @@ fn mailbox_advice(error: &UpstreamError) -> &'static str {
         UpstreamError::Misconfigured(_) if says("unique_ids") => {
             "choose another `unique_ids` format: dovecot, cyrus, courier and uw need nothing but UIDs"
         }
-        UpstreamError::Misconfigured(_) if says("folder") || says("shared") => {
+        UpstreamError::NoFolder(_) | UpstreamError::Misconfigured(_)
+            if says("folder") || says("shared") =>
+        {
             "check `folders` and `shared`: the names, as a mail program shows them, and the user's rights there"
         }
         UpstreamError::Misconfigured(_) if says("expire_after") || says("--state") => {

@@ -338,7 +338,7 @@ pub(super) async fn resolve(
         let Some(name) = finder.found(place) else {
             let what = "the upstream has no such folder, or it holds no messages";
             let reason = Reason::quoting(what, folder.as_str());
-            return Err(UpstreamError::Misconfigured(reason));
+            return Err(UpstreamError::NoFolder(reason));
         };
         add(&mut names, name.to_owned());
     }

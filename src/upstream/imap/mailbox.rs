@@ -118,7 +118,12 @@ impl Told {
         let is_refused = answer.is_coded("NONEXISTENT") || answer.is_coded("NOPERM");
         if answer.kind == Kind::No && is_refused {
             let reason = Reason::quoting("the folder cannot be opened", name);
-            return Err(UpstreamError::Misconfigured(reason));
+            // Any user can name a folder; an inbox that is not there is the
+            // operator's affair.
+            return Err(match name {
+                "INBOX" => UpstreamError::Misconfigured(reason),
+                _ => UpstreamError::NoFolder(reason),
+            });
         }
         let answer = answer.ok_or_error("SELECT")?;
         match (self.exists, self.uid_validity) {
