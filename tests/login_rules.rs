@@ -94,7 +94,11 @@ impl UpstreamSession for FakeSession {
             let known = ["INBOX", "Junk", "Archive"].into_iter();
             let mut real = known.filter(|name| name.eq_ignore_ascii_case(asked));
             let missing = || UpstreamError::NoFolder("no such folder".into());
-            real.next().map(str::to_owned).ok_or_else(missing)
+            let name = real.next().ok_or_else(missing)?;
+            Ok(match self.policy.shared {
+                Some(_) => format!("shared/team/{name}"),
+                None => name.to_owned(),
+            })
         });
         names.collect()
     }
@@ -315,6 +319,7 @@ fn a_shared_mailbox_is_one_maildrop_whoever_opens_it() {
         assert!(refused.starts_with("-ERR [IN-USE]"), "{refused}");
     }
     let _junk = gateway.login("bob+Junk").unwrap();
+    assert!(gateway.login("team+Junk").is_err());
     alice.quit();
     let _team = gateway.login("team").unwrap();
 }

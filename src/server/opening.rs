@@ -175,11 +175,19 @@ impl Opening {
     ) -> Result<(UpstreamConnection, Lock, Vec<String>, Maildrop), Denied> {
         let folders = upstream.session.folders().await?;
         let locks = &self.context.locks;
-        let mailbox = policy.shared.as_deref().unwrap_or(mailbox);
+        let mut locked = folders.clone();
+        let mailbox = match &policy.shared {
+            Some(owner) => {
+                // Over IMAP the owner knows them by other names: his own.
+                locked.extend(policy.folders.iter().map(ToString::to_string));
+                owner
+            }
+            None => mailbox,
+        };
         let lock = if self.context.config.session_takeover {
-            locks.take_over(mailbox, &folders).await
+            locks.take_over(mailbox, &locked).await
         } else {
-            locks.acquire(mailbox, &folders).await
+            locks.acquire(mailbox, &locked).await
         };
         let Some(lock) = lock else {
             dismiss(upstream);
