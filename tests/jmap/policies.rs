@@ -309,7 +309,11 @@ fn what_is_not_marked_as_read_is_nobodys_failure() {
 
 /// Keeps that the inbox's message with this key was retrieved days ago.
 fn retrieved(store: &Store, seam: &Seam, message: usize, days: i64) {
-    let open = seam.open(&policy("refuse"));
+    retrieved_of(store, seam, &policy("refuse"), message, days);
+}
+
+fn retrieved_of(store: &Store, seam: &Seam, policy: &Policy, message: usize, days: i64) {
+    let open = seam.open(policy);
     let (folder, message) = open.kept_as(message).unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let learned = Learned {
@@ -390,14 +394,30 @@ fn expiry_needs_a_store_and_a_trash() {
     );
     let store = TempStore::new();
     let seam = Seam::new(&server.url(), Some(store.clone()));
-    for delete in ["seen", "hide", "archive", "refuse"] {
+    for delete in ["seen", "hide", "archive", "expunge"] {
         assert!(seam.misconfigured(&expiring(delete)).contains("no Trash"));
     }
-    // Where deletion destroys, so does time.
-    retrieved(&store, &seam, 0, 31);
-    let outcome = seam.delete(&expiring("expunge"), &[]).unwrap();
-    assert_eq!(outcome.expired, [0]);
-    assert_eq!(server.ids(INBOX), ["M2", "M3"]);
+}
+
+#[test]
+fn what_expires_in_the_trash_stays_there() {
+    let server = builder()
+        .account(|it| {
+            it.email("M1").mailboxes = [TRASH.to_owned()].into();
+        })
+        .start();
+    let store = TempStore::new();
+    let seam = Seam::new(&server.url(), Some(store.clone()));
+    let policy = Policy {
+        folders: vec!["INBOX".parse().unwrap(), "trash".parse().unwrap()],
+        ..expiring("expunge")
+    };
+    for message in 0..3 {
+        retrieved_of(&store, &seam, &policy, message, 31);
+    }
+    assert_eq!(seam.delete(&policy, &[0]).unwrap().expired, [1]);
+    assert_eq!(server.ids(TRASH), ["M1", "M3"]);
+    assert!(server.ids(INBOX).is_empty());
 }
 
 #[test]

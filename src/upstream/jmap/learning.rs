@@ -55,13 +55,13 @@ impl Learning {
         }
     }
 
-    /// Messages that were retrieved longer ago than `age` before this session,
+    /// Messages that were retrieved as long ago as `age`, before this session,
     /// and are not deleted anyway.
     pub fn expired(&self, age: Duration, update: &Update) -> Vec<MessageIndex> {
         let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         let oldest = date::now().saturating_sub(age);
         let due = self.retrieved.iter().filter(|(message, retrieved)| {
-            **retrieved < oldest && update.delete().binary_search(message).is_err()
+            **retrieved <= oldest && update.delete().binary_search(message).is_err()
         });
         let mut due: Vec<MessageIndex> = due.map(|(message, _)| *message).collect();
         due.sort_unstable();

@@ -211,17 +211,12 @@ impl Choice<'_> {
         })
     }
 
-    /// What was retrieved long ago goes to the Trash. It is never destroyed,
-    /// except where the delete policy would do so too.
+    /// What was retrieved long ago goes to the Trash; it is never destroyed.
     fn check_expiry(&self, trash: Option<&Mailbox>) -> Result<(), UpstreamError> {
         if !self.has_store {
             return misconfigured("expire_after needs --state, to know what was retrieved when");
         }
-        let may_destroy = matches!(
-            self.policy.delete,
-            DeletePolicy::TrashIfThere | DeletePolicy::Expunge
-        );
-        if trash.is_none() && !may_destroy {
+        if trash.is_none() {
             return misconfigured("expire_after, but the account has no Trash");
         }
         Ok(())

@@ -160,31 +160,22 @@ impl AtQuit<'_> {
     /// Moves messages to the Trash because their time is over. Returns those
     /// that are gone; what goes wrong is logged.
     pub async fn expire(&self, mut messages: Vec<MessageIndex>) -> Vec<MessageIndex> {
-        let trash = self.mailboxes.trash.as_deref();
-        let may_destroy = matches!(
-            self.policy.delete,
-            DeletePolicy::TrashIfThere | DeletePolicy::Expunge
-        );
-        if !may_destroy {
-            // What lies in the Trash is as far as it goes.
-            let sources = &self.mailboxes.sources;
-            let is_trash = |folder: u8| {
-                let source = sources.get(usize::from(folder));
-                source.is_some_and(|it| Some(it.id.as_str()) == trash)
-            };
-            messages.retain(|message| {
-                let folders = self.messages.kept_as(*message);
-                !folders.into_iter().any(|(folder, _)| is_trash(folder))
-            });
-        }
+        let Some(trash) = self.mailboxes.trash.as_deref() else {
+            return Vec::new();
+        };
+        // What lies in the Trash is as far as it goes.
+        let is_trash = |folder: u8| {
+            let source = self.mailboxes.sources.get(usize::from(folder));
+            source.is_some_and(|it| it.id == trash)
+        };
+        messages.retain(|message| {
+            let mut folders = self.messages.kept_as(*message).into_iter();
+            !folders.any(|(folder, _)| is_trash(folder))
+        });
         if messages.is_empty() {
             return messages;
         }
-        let leaving = match trash {
-            Some(trash) => Leaving::Trash(trash),
-            None if may_destroy => Leaving::Expunge,
-            None => return Vec::new(),
-        };
+        let leaving = Leaving::Trash(trash);
         match self.remove(&messages, leaving).await {
             Ok(left) => {
                 if !left.is_empty() {
