@@ -20,6 +20,9 @@ pub struct Login {
     pub policy: Arc<Policy>,
     /// `None`: nobody logs in.
     pub credentials: Option<Credentials>,
+    /// Whether there is a state folder. It is not looked into: a gateway may be
+    /// using it.
+    pub has_store: bool,
 }
 
 /// Walks from DNS to the listing of `login`'s maildrop (to the capabilities,
@@ -35,7 +38,9 @@ pub async fn run(upstream: Upstream, login: Login) -> ExitCode {
     let (policy, credentials) = (&login.policy, login.credentials.as_ref());
     say(format_args!("policies       {}", Words(policy)));
     let well = match &upstream {
-        Upstream::Imap(config) => imap::diagnose(config, policy, None, credentials, print).await,
+        Upstream::Imap(config) => {
+            imap::diagnose(config, policy, login.has_store, credentials, print).await
+        }
         Upstream::Jmap(config) => jmap::diagnose(config, policy, credentials, print).await,
     };
     if well {

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             from,
             replace,
         } => import(overrides, from, replace),
-        Invocation::UidlImport { overrides, import } => uidl_import(overrides, *import),
+        Invocation::UidlImport { overrides, import } => uidl_import(overrides, import),
         Invocation::UidlExport {
             overrides,
             user,
@@ -86,6 +86,7 @@ fn check(
 ) -> anyhow::Result<ExitCode> {
     let config = config::load(overrides, Purpose::Check)?;
     let policies = &config.server.policies;
+    let has_store = config.state.is_some();
     let login = match user {
         Some(user) => {
             let password = password.read(&user)?;
@@ -101,12 +102,14 @@ fn check(
                 rules: admission.source.to_string(),
                 policy: admission.rules.policy,
                 credentials: Some(admission.credentials),
+                has_store,
             }
         }
         None => check::Login {
             rules: Source::Gateway.to_string(),
             policy: Arc::clone(&policies.gateway.policy),
             credentials: None,
+            has_store,
         },
     };
     log(&config);

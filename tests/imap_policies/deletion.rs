@@ -53,7 +53,9 @@ fn archived_messages_lie_in_the_archive() {
     for (rig, _) in Rig::all() {
         rig.deliver("INBOX", 1..=4);
         let archive = policy(DeletePolicy::Archive);
-        rig.refused(&archive, "no Archive");
+        if matches!(rig.server, Server::Dovecot(_)) {
+            rig.refused(&archive, "no Archive");
+        }
         rig.create("Archive");
         let (mut session, _) = rig.open(&archive);
         delete(&mut session, &[0, 2]);

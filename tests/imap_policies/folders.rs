@@ -99,14 +99,14 @@ fn hidden_in_each_folder() {
 #[test]
 fn a_folder_that_is_deleted_during_the_session() {
     for (rig, _) in Rig::all() {
-        rig.create("Junk");
+        rig.create("Attic");
         rig.deliver("INBOX", 1..=3);
-        rig.deliver("Junk", 4..=5);
-        let (mut session, maildrop) = rig.open(&folders(&["INBOX", "Junk"]));
+        rig.deliver("Attic", 4..=5);
+        let (mut session, maildrop) = rig.open(&folders(&["INBOX", "Attic"]));
         assert_eq!(maildrop.len(), 5);
         assert_eq!(number(&retrieve(&mut session, 0)), 1);
-        let junk = rig.mailbox("Junk");
-        rig.client().ok(&format!("DELETE \"{junk}\""));
+        let attic = rig.mailbox("Attic");
+        rig.client().ok(&format!("DELETE \"{attic}\""));
         let gone = run(try_retrieve(&mut session, 4));
         assert!(matches!(gone, Err(UpstreamError::Gone)), "{gone:?}");
         assert_eq!(number(&retrieve(&mut session, 1)), 2);

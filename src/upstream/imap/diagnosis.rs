@@ -16,21 +16,21 @@ use super::session::{ImapSession, Place};
 use super::{transport, utf7};
 use crate::maildrop::{Policy, SeenPolicy};
 use crate::sasl::Credentials;
-use crate::store::Store;
 use crate::upstream::finding::certificate_advice;
 use crate::upstream::{Finding, UpstreamError, UpstreamSession as _};
 
 /// Walks from DNS to the listing of the mailbox, or to the capabilities where
 /// there are no credentials, and tells of each step. Returns whether all is
-/// well; behind a bad step there is no further one.
+/// well; behind a bad step there is no further one. `has_store`: sessions have a
+/// store, which is not looked into here.
 pub async fn diagnose(
     config: &Config,
     policy: &Policy,
-    store: Option<&Store>,
+    has_store: bool,
     credentials: Option<&Credentials>,
     mut tell: impl FnMut(&'static str, Finding),
 ) -> bool {
-    let failed = walk(config, policy, store, credentials, &mut tell)
+    let failed = walk(config, policy, has_store, credentials, &mut tell)
         .await
         .err();
     match failed {
@@ -47,7 +47,7 @@ type Failed = (&'static str, Finding);
 async fn walk(
     config: &Config,
     policy: &Policy,
-    store: Option<&Store>,
+    has_store: bool,
     credentials: Option<&Credentials>,
     tell: &mut impl FnMut(&'static str, Finding),
 ) -> Result<(), Failed> {
@@ -148,7 +148,8 @@ async fn walk(
     let place = Place {
         config: Arc::new(config.clone()),
         shared: Arc::default(),
-        store: store.cloned(),
+        store: None,
+        has_store,
         policy: Arc::new(policy.clone()),
     };
     let nobody = IpAddr::V4(Ipv4Addr::LOCALHOST);

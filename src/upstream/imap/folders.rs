@@ -272,6 +272,13 @@ impl Finder {
         }
     }
 
+    /// The names that the search at this place looks for.
+    fn candidates(&self, search: usize) -> &[String] {
+        self.searches
+            .get(search)
+            .map_or(&[], |search| search.exact.as_slice())
+    }
+
     /// Sends the commands and hears their answers.
     pub async fn run(
         &mut self,
@@ -335,14 +342,41 @@ pub(super) async fn resolve(
     finder.run(connection, capabilities).await?;
     let mut names = Vec::with_capacity(policy.folders.len());
     for (place, folder) in policy.folders.iter().enumerate() {
-        let Some(name) = finder.found(place) else {
+        let mut name = finder.found(place).map(str::to_owned);
+        if name.is_none() && policy.shared.is_some() {
+            name = probe(connection, finder.candidates(place)).await?;
+        }
+        let Some(name) = name else {
             let what = "the upstream has no such folder, or it holds no messages";
             let reason = Reason::quoting(what, folder.as_str());
             return Err(UpstreamError::NoFolder(reason));
         };
-        add(&mut names, name.to_owned());
+        add(&mut names, name);
     }
     Ok(names)
+}
+
+/// The first of these mailboxes that can be asked for its STATUS (RFC 3501
+/// §6.3.10): where Dovecot keeps no list of who shares what with whom
+/// (`acl_shared_dict`), LIST does not name what SELECT opens.
+async fn probe(
+    connection: &mut Connection,
+    candidates: &[String],
+) -> Result<Option<String>, UpstreamError> {
+    let deadline = connection.deadline();
+    let mut tags = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let status = Command::new("STATUS").mailbox(candidate)?;
+        tags.push(connection.send(status.items("UIDVALIDITY")).await?);
+    }
+    let mut found = None;
+    for (tag, candidate) in tags.into_iter().zip(candidates) {
+        let answer = connection.wait(tag, deadline, |_| Ok(())).await?;
+        if answer.kind == Kind::Ok {
+            found.get_or_insert_with(|| candidate.clone());
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

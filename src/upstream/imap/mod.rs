@@ -81,6 +81,7 @@ impl Upstream for Imap {
             config: Arc::clone(&self.config),
             shared: Arc::clone(&self.shared),
             store: self.store.clone(),
+            has_store: self.store.is_some(),
             policy,
         };
         let session = session::ImapSession::login(place, credentials, client).await?;

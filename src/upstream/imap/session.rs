@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub config: Arc<Config>,
     pub shared: Arc<Shared>,
     pub store: Option<Store>,
+    /// There is a store, even where this session does not look into it.
+    pub has_store: bool,
     pub policy: Arc<Policy>,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct ImapSession {
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
     pub(super) store: Option<Store>,
+    pub(super) has_store: bool,
     pub(super) policy: Arc<Policy>,
     credentials: Credentials,
     client: IpAddr,
@@ -121,12 +124,14 @@ impl ImapSession {
             config,
             shared,
             store,
+            has_store,
             policy,
         } = place;
         Self {
             config,
             shared,
             store,
+            has_store,
             policy,
             credentials,
             client,

@@ -150,7 +150,7 @@ impl ImapSession {
             name: &name,
             selected: &selected,
             rights: opened.rights.as_deref(),
-            has_store: self.store.is_some(),
+            has_store: self.has_store,
             hides_by_store,
         }
         .decide(
