@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             from,
             replace,
         } => import(overrides, from, replace),
-        Invocation::UidlImport { overrides, import } => uidl_import(overrides, import),
+        Invocation::UidlImport { overrides, import } => uidl_import(overrides, *import),
         Invocation::UidlExport {
             overrides,
             user,
