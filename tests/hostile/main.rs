@@ -11,6 +11,7 @@ mod bodies;
 mod every_command;
 mod listings;
 mod memory;
+mod policies;
 mod update;
 
 use std::fs;

@@ -11,13 +11,18 @@ const ROOM: u64 = 24 * 1024;
 /// Logs in while `command` is answered without end; the answer is of a known
 /// class and the memory is bounded.
 fn floods(command: &'static str, answer: impl Into<Vec<u8>>) {
+    floods_with("", command, answer);
+}
+
+/// The same with more settings.
+pub fn floods_with(more: &str, command: &'static str, answer: impl Into<Vec<u8>>) {
     let answer = answer.into();
     let server = builder(3)
         .on(command, move |_, _| {
             Answer::Endless(answer.clone(), Duration::ZERO)
         })
         .start();
-    let front = Front::new(&server, "trash");
+    let front = Front::with(&server, "trash", "2s", more);
     let before = front.gateway.rss_kib();
     let refusal = front.login_refusal();
     assert!(is_temporary(&refusal), "{command}: {refusal}");
