@@ -117,7 +117,10 @@ fn dovecot_with_the_guid() {
 /// tells as the GUID.
 #[test]
 fn dovecot_with_the_md5_of_the_header() {
-    dovecot("%m\nmail_location = mbox:~/mail:INBOX=~/mbox", &["%g"]);
+    dovecot(
+        "%m\nmail_location = mbox:~/mail:INBOX=~/mbox",
+        &["%m", "%g"],
+    );
 }
 
 /// The name of a message's file, which no IMAP server tells. The GUID is the

@@ -216,7 +216,7 @@ fn missing(protocol: Protocol, ingredient: Ingredient) -> Option<&'static str> {
         (Protocol::Jmap, Ingredient::Uid | Ingredient::UidValidity) => Some(
             "needs UIDs, which JMAP does not have: use jmap or emailid, or keep the old server's ids (popgate uidl import)",
         ),
-        (Protocol::Jmap, Ingredient::Guid | Ingredient::FileName) => Some(
+        (Protocol::Jmap, Ingredient::Guid | Ingredient::FileName | Ingredient::HeaderMd5) => Some(
             "needs GUIDs, which JMAP does not have: use jmap or emailid, or keep the old server's ids (popgate uidl import)",
         ),
         (Protocol::Jmap, Ingredient::GmailId) => {

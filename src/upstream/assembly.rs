@@ -243,6 +243,9 @@ pub(super) fn unknown(ingredient: Ingredient) -> UpstreamError {
         Ingredient::Guid | Ingredient::FileName => {
             "unique_ids needs GUIDs, which the upstream does not tell (X-GUID)"
         }
+        Ingredient::HeaderMd5 => {
+            "unique_ids needs the MD5 sum of the header, which only Dovecot tells, and only of an mbox (X-GUID)"
+        }
         Ingredient::EmailId => {
             "unique_ids needs EMAILID, which the upstream does not have (OBJECTID)"
         }

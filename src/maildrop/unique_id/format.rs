@@ -10,7 +10,7 @@ use super::{MAX_OCTETS, UniqueId};
 ///
 /// In Dovecot's notations, so that its `pop3_uidl_format` means the same here:
 /// `%u` is the UID, `%v` the UIDVALIDITY, `%g` the GUID, `%f` the name of the
-/// Maildir file. `%08Xu` pads a number to eight digits of lower-case hex (`X`
+/// Maildir file, `%m` the MD5 sum of an mbox header. `%08Xu` pads a number to eight digits of lower-case hex (`X`
 /// and `x` alike), `%%` is a percent sign. A width without a leading zero pads
 /// nothing: it cuts what is longer, as Dovecot does. The newer spelling is
 /// `%{uid | hex(8)}`. Or the name of a preset.
@@ -50,6 +50,9 @@ pub enum Ingredient {
     /// The name of the Maildir file, up to its flags: what Dovecot takes as the
     /// GUID of a message in a Maildir.
     FileName,
+    /// The MD5 sum of the message's header, which Dovecot takes as the GUID of a
+    /// message in an mbox.
+    HeaderMd5,
     /// EMAILID (RFC 8474 §5.1), or the id of a JMAP Email.
     EmailId,
     /// Gmail's X-GM-MSGID.
@@ -71,7 +74,8 @@ pub struct Ingredients<'a> {
     pub uid: Option<u32>,
     /// [`Ingredient::UidValidity`].
     pub uid_validity: Option<u32>,
-    /// [`Ingredient::Guid`] and [`Ingredient::FileName`].
+    /// [`Ingredient::Guid`], [`Ingredient::FileName`] and
+    /// [`Ingredient::HeaderMd5`].
     pub guid: Option<&'a str>,
     /// [`Ingredient::EmailId`].
     pub email_id: Option<&'a str>,
@@ -86,20 +90,15 @@ pub struct Ingredients<'a> {
 pub enum UniqueIdFormatError {
     /// A `%` is not followed by a variable popgate knows.
     #[error(
-        "unknown variable {0:?}: known are %u (UID), %v (UIDVALIDITY), %g (GUID) and %f (file name), as in %08Xu%08Xv or %{{uid | hex(8)}}%{{uidvalidity | hex(8)}}"
+        "unknown variable {0:?}: known are %u (UID), %v (UIDVALIDITY), %g (GUID), %f (file name) and %m (MD5 of an mbox header), as in %08Xu%08Xv or %{{uid | hex(8)}}%{{uidvalidity | hex(8)}}"
     )]
     UnknownVariable(String),
-    /// `%m`: an upstream cannot be asked for it.
-    #[error(
-        "%m, the MD5 sum of an mbox header, is known to no IMAP server: import the old server's ids instead (popgate uidl import)"
-    )]
-    Md5,
     /// Not a format, and not a preset.
     #[error("no such preset: there are {}", preset_names())]
     UnknownPreset,
     /// All messages would have the same unique id.
     #[error(
-        "the format must contain the UID or another id of the message (%u, %g, %f), or all messages would be alike"
+        "the format must contain the UID or another id of the message (%u, %g, %f, %m), or all messages would be alike"
     )]
     Constant,
     /// The unique ids would be longer than 70 octets or hold other octets than
@@ -182,6 +181,10 @@ fn write(
             text.push_str(known.guid?);
             return Some(());
         }
+        Ingredient::HeaderMd5 => {
+            text.push_str(known.guid.filter(|guid| is_md5(guid))?);
+            return Some(());
+        }
         Ingredient::EmailId => {
             text.push_str(known.email_id?);
             return Some(());
@@ -206,6 +209,12 @@ fn write(
         text.truncate(start + digits);
     }
     Some(())
+}
+
+/// The GUID of another kind of mailbox is no MD5 sum.
+fn is_md5(guid: &str) -> bool {
+    let is_hex = |octet: u8| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
+    guid.len() == 32 && guid.bytes().all(is_hex)
 }
 
 fn field(ingredient: Ingredient, hex: bool, width: Width) -> Part {
@@ -309,7 +318,7 @@ fn unknown(shown: &str) -> UniqueIdFormatError {
     UniqueIdFormatError::UnknownVariable(format!("%{shown}"))
 }
 
-/// Reads `[0][width][X|x](u|v|g|f)`, what may follow a percent sign.
+/// Reads `[0][width][X|x](u|v|g|f|m)`, what may follow a percent sign.
 fn short_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
     let shown = || unknown(&text.chars().take(8).collect::<String>());
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -323,7 +332,7 @@ fn short_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
         Some('v') => Ingredient::UidValidity,
         Some('g') => Ingredient::Guid,
         Some('f') => Ingredient::FileName,
-        Some('m') => return Err(UniqueIdFormatError::Md5),
+        Some('m') => Ingredient::HeaderMd5,
         _ => return Err(shown()),
     };
     if !ingredient.is_number() && (hex || digits > 0) {
@@ -348,7 +357,7 @@ fn long_field(text: &str) -> Result<(Part, &str), UniqueIdFormatError> {
         "emailid" => Ingredient::EmailId,
         "gmail_id" => Ingredient::GmailId,
         "blobid" => Ingredient::BlobId,
-        "md5" => return Err(UniqueIdFormatError::Md5),
+        "md5" => Ingredient::HeaderMd5,
         _ => return Err(shown()),
     };
     let (hex, padding) = match words.next() {
@@ -475,8 +484,6 @@ mod tests {
             refused("%99999999999999999999u"),
             UniqueIdFormatError::Invalid
         );
-        assert_eq!(refused("%m"), UniqueIdFormatError::Md5);
-        assert_eq!(refused("%{md5}"), UniqueIdFormatError::Md5);
         assert_eq!(refused("Dovecot"), UniqueIdFormatError::UnknownPreset);
         for unknown in [
             "%q%u",
@@ -506,6 +513,21 @@ mod tests {
             ..KNOWN
         };
         assert_eq!(format.unique_id(&known), Err(Ingredient::GmailId));
+    }
+
+    #[test]
+    fn the_md5_of_a_header_is_the_guid_of_an_mbox() {
+        let md5 = "0123456789abcdef0123456789abcdef";
+        let known = Ingredients {
+            guid: Some(md5),
+            ..KNOWN
+        };
+        for format in ["%m", "%{md5}"] {
+            let format: UniqueIdFormat = format.parse().unwrap();
+            assert_eq!(format.unique_id(&known).unwrap().as_str(), md5);
+            // That of a Maildir.
+            assert_eq!(format.unique_id(&KNOWN), Err(Ingredient::HeaderMd5));
+        }
     }
 
     #[test]

@@ -297,7 +297,7 @@ fn needs(policy: &Policy, capabilities: &Capabilities) -> Result<Needs, Upstream
     {
         let possible = match ingredient {
             Ingredient::Uid | Ingredient::UidValidity => true,
-            Ingredient::Guid | Ingredient::FileName => {
+            Ingredient::Guid | Ingredient::FileName | Ingredient::HeaderMd5 => {
                 needs.guid = true;
                 true
             }

@@ -22,7 +22,7 @@ pub(super) fn check_unique_ids(policy: &Policy) -> Result<(), UpstreamError> {
             Ingredient::Uid | Ingredient::UidValidity => {
                 Some("unique_ids needs UIDs: over JMAP use \"jmap\" or \"emailid\"")
             }
-            Ingredient::Guid | Ingredient::FileName => {
+            Ingredient::Guid | Ingredient::FileName | Ingredient::HeaderMd5 => {
                 Some("unique_ids needs GUIDs: over JMAP use \"jmap\" or \"emailid\"")
             }
             Ingredient::GmailId => {
