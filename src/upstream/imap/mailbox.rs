@@ -115,8 +115,7 @@ impl Told {
     }
 
     fn selected(&mut self, answer: Status, name: &str) -> Result<Selected, UpstreamError> {
-        let is_refused = answer.is_coded("NONEXISTENT") || answer.is_coded("NOPERM");
-        if answer.kind == Kind::No && is_refused {
+        if answer.denies_access() {
             let reason = Reason::quoting("the folder cannot be opened", name);
             // Any user can name a folder; an inbox that is not there is the
             // operator's affair.

@@ -65,6 +65,15 @@ impl Status {
         matches!(&self.code, Some(Code::Named(code)) if code == name)
     }
 
+    /// Whether this NO to SELECT is for good (RFC 5530 §3): the mailbox is not
+    /// there, or this user may not read it. Cyrus 3.6 says the latter in words.
+    pub fn denies_access(&self) -> bool {
+        let in_words =
+            || self.code.is_none() && self.text.to_ascii_lowercase().contains("permission denied");
+        self.kind == Kind::No
+            && (self.is_coded("NONEXISTENT") || self.is_coded("NOPERM") || in_words())
+    }
+
     /// OK, or the error that a refused command means. Not for logins.
     pub fn ok_or_error(self, what: &'static str) -> Result<Self, UpstreamError> {
         match self.kind {
