@@ -197,10 +197,13 @@ fn from_courier() {
     assert_ne!(count % 7, 0);
     let shuffled = (0..count).map(|at| mail[at * 7 % count].clone()).collect();
     // The name of a file may be longer than RFC 1939 §7 allows.
-    let ids = old.pop3("alice").unique_ids();
-    let too_long = ids.iter().zip(&mail).filter(|(id, _)| id.len() > 70);
+    let mut pop3 = old.pop3("alice");
+    let ids = pop3.unique_ids();
+    let too_long = (1..=count).filter(|number| ids[number - 1].len() > 70);
+    let again = too_long.map(|number| pop3.retrieve(number)).collect();
+    drop(pop3);
     let moved = Moved {
-        again: too_long.map(|(_, message)| message.clone()).collect(),
+        again,
         mail: shuffled,
     };
     rehearse(&old, &moved, &clients);

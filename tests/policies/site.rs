@@ -160,6 +160,13 @@ impl Popgate {
         self.gateway = serve(&self.dir);
     }
 
+    /// Ends in order, and is started again.
+    pub fn restart(&mut self) {
+        self.gateway.terminate();
+        assert!(self.gateway.wait().success());
+        self.gateway = serve(&self.dir);
+    }
+
     /// Ends as a crash does, and something is done to its store before it is
     /// started again.
     pub fn crash_and(&mut self, damage: impl FnOnce(&std::path::Path)) {

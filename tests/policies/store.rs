@@ -10,6 +10,10 @@ fn courier_without_keywords() -> Option<Courier> {
     for number in 1..=5 {
         courier.append("alice", "INBOX", &messages::plain(number, 600));
     }
+    // Courier gives a mailbox its UIDVALIDITY when it is first selected.
+    for mailbox in ["Drafts", "Sent", "Trash"] {
+        courier.imap("alice").ok(&format!("SELECT INBOX.{mailbox}"));
+    }
     Some(courier)
 }
 
