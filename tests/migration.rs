@@ -7,7 +7,7 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::{Courier, Cyrus, Dovecot, Fetcher, Gateway, MailServer, messages};
@@ -70,12 +70,11 @@ fn clients_of(old: &MailServer, mail: &[Vec<u8>]) -> [Fetcher; 3] {
 }
 
 /// popgate's configuration, in front of the new server.
-fn configure(dir: &Path, new: &MailServer, more: &str) -> std::path::PathBuf {
+fn configure(dir: &Path, upstream: &str) -> PathBuf {
     let file = dir.join("popgate.toml");
     let text = format!(
         "pop3 = \"127.0.0.1:0\"\nallow_cleartext = true\nstate = \"state\"\n\
-         upstream = \"{}\"\n{more}\n",
-        new.plain_url()
+         upstream = \"{upstream}\"\n"
     );
     fs::create_dir_all(dir.join("state")).unwrap();
     fs::write(&file, text).unwrap();
@@ -109,21 +108,35 @@ struct Moved {
     again: Vec<Vec<u8>>,
 }
 
-/// The mail moves, the ids are imported, and each client meets popgate.
+/// The mail moves to a Dovecot that is served by IMAP.
 fn rehearse(old: &MailServer, moved: &Moved, clients: &[Fetcher]) {
+    let Some(new) = Dovecot::start() else { return };
+    rehearse_with(old, moved, clients, &new, &new.plain_url());
+}
+
+/// The mail moves, the ids are imported, and each client meets popgate.
+fn rehearse_with(
+    old: &MailServer,
+    moved: &Moved,
+    clients: &[Fetcher],
+    new: &MailServer,
+    upstream: &str,
+) {
     let ids = old.pop3("alice").unique_ids();
     let before = old.contents("alice");
-    let Some(new) = Dovecot::start() else { return };
     // Other mail was there before, so that UIDs differ from the old ones.
     for number in 90..=92 {
         new.append("alice", "INBOX", &messages::plain(number, 600));
     }
     new.imap("alice").expunge("INBOX", "1:*");
-    for message in &moved.mail {
-        new.append("alice", "INBOX", message);
+    let mut imap = new.imap("alice");
+    for (at, message) in moved.mail.iter().enumerate() {
+        // In JMAP what arrives within a second has no order.
+        let time = format!("01-Jan-2026 00:{at:02}:00 +0000");
+        imap.append_at("INBOX", &time, message);
     }
     let dir = tempfile::tempdir().unwrap();
-    let config = configure(dir.path(), &new, "");
+    let config = configure(dir.path(), upstream);
     let on_new = new.contents("alice");
     println!("{}", import(&config, old, &["--dry-run"]));
     println!("{}", import(&config, old, &["--yes"]));
@@ -175,6 +188,26 @@ fn from_dovecot() {
         again: Vec::new(),
     };
     rehearse(&old, &moved, &clients);
+}
+
+/// To a Cyrus that is served by JMAP, where copies of a message are one.
+#[test]
+fn from_dovecot_to_jmap() {
+    let (Some(old), Some(new)) = (Dovecot::start(), Cyrus::start()) else {
+        return;
+    };
+    let mut mail = usual_mail();
+    let copy = mail.remove(31);
+    assert!(mail.contains(&copy));
+    for message in &mail {
+        old.append("alice", "INBOX", message);
+    }
+    let clients = clients_of(&old, &mail);
+    let moved = Moved {
+        mail,
+        again: Vec::new(),
+    };
+    rehearse_with(&old, &moved, &clients, &new, &new.jmap_url());
 }
 
 /// A Courier with ids of three ages, none of which can be computed; the mail

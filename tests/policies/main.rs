@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
 mod delete;
 mod folders;
 mod seen;
