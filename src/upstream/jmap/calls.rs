@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::ids::Ids;
-use super::resource::{BLOB, CORE, MAIL};
+use super::resource::{BLOB, CORE, MAIL, MOST_OBJECTS};
 use crate::upstream::{Reason, UpstreamError};
 
 /// The calls of one request.
@@ -101,26 +104,35 @@ struct Envelope<'a> {
 const MOST_ANSWERS: usize = 16;
 
 fn a_few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Response<'de>>, D::Error> {
-    struct Few;
-    impl<'de> Visitor<'de> for Few {
-        type Value = Vec<Response<'de>>;
+    at_most::<D, Response<'de>, MOST_ANSWERS>(deserializer)
+}
+
+/// A list of no more than this.
+fn at_most<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Few<T, const MOST: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Few<T, MOST> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a few method responses")
+            write!(f, "a list of no more than {MOST}")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut answers = Vec::new();
-            while let Some(answer) = list.next_element()? {
-                if answers.len() == MOST_ANSWERS {
-                    return Err(A::Error::custom("too many method responses"));
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == MOST {
+                    return Err(A::Error::custom("a list that is too long"));
                 }
-                answers.push(answer);
+                items.push(item);
             }
-            Ok(answers)
+            Ok(items)
         }
     }
-    deserializer.deserialize_seq(Few)
+    deserializer.deserialize_seq(Few::<T, MOST>(PhantomData))
 }
 
 struct Answer {
@@ -211,12 +223,69 @@ pub(super) struct QueryAnswer {
 
 /// `Foo/get` (RFC 8620 §5.1).
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound(deserialize = "T: Deserialize<'de>"))]
 pub(super) struct GetAnswer<T> {
     pub state: String,
+    /// No more than can be asked for at once.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_OBJECTS>")]
     pub list: Vec<T>,
     #[serde(default)]
     pub not_found: Ids,
+}
+
+/// `Foo/set` (RFC 8620 §5.3).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SetAnswer {
+    #[serde(default)]
+    pub destroyed: Ids,
+    #[serde(default)]
+    pub not_updated: Failures,
+    #[serde(default)]
+    pub not_destroyed: Failures,
+}
+
+/// What could not be changed. However much that is, it takes no memory.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// How many there are.
+    pub count: usize,
+    /// Why the first of them was refused that was there.
+    pub refused: Option<Box<str>>,
+}
+
+impl<'de> Deserialize<'de> for Failures {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct SetError<'a> {
+            #[serde(borrow)]
+            r#type: Cow<'a, str>,
+        }
+        struct ById;
+        impl<'de> Visitor<'de> for ById {
+            type Value = Failures;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("errors by id")
+            }
+
+            fn visit_unit<E: serde::de::Error>(self) -> Result<Failures, E> {
+                Ok(Failures::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Failures, A::Error> {
+                let mut failures = Failures::default();
+                while let Some((_, error)) = map.next_entry::<IgnoredAny, SetError<'_>>()? {
+                    failures.count += 1;
+                    if error.r#type != "notFound" && failures.refused.is_none() {
+                        failures.refused = Some(error.r#type.into());
+                    }
+                }
+                Ok(failures)
+            }
+        }
+        deserializer.deserialize_any(ById)
+    }
 }
 
 #[cfg(test)]
@@ -242,6 +311,38 @@ mod tests {
         assert_eq!(queried.ids.iter().collect::<Vec<_>>(), ["a"]);
         let error = answers.get::<GetAnswer<Value>>(1).unwrap_err();
         assert!(matches!(error, UpstreamError::Misconfigured(_)));
+    }
+
+    #[test]
+    fn what_could_not_be_changed() {
+        let read = |json: &str| serde_json::from_str::<SetAnswer>(json);
+        let answer = read(
+            r#"{"notUpdated":{"a":{"type":"notFound"},"b":{"type":"forbid\u0064en","x":[1]},
+            "c":{"type":"other"}},"notDestroyed":null,"destroyed":["d"]}"#,
+        )
+        .unwrap();
+        assert_eq!(answer.not_updated.count, 3);
+        assert_eq!(answer.not_updated.refused.as_deref(), Some("forbidden"));
+        assert_eq!(answer.not_destroyed.count, 0);
+        assert_eq!(answer.destroyed.len(), 1);
+        for bad in [
+            r#"{"notUpdated":[]}"#,
+            r#"{"notUpdated":{"a":7}}"#,
+            r#"{"notUpdated":{"a":{}}}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_that_nobody_asked_for_are_not_read() {
+        let list = |count: usize| {
+            let list = vec!["0"; count].join(",");
+            let answer = format!(r#"{{"state":"s","list":[{list}]}}"#);
+            serde_json::from_str::<GetAnswer<u8>>(&answer).map(|it| it.list.len())
+        };
+        assert_eq!(list(MOST_OBJECTS).unwrap(), MOST_OBJECTS);
+        assert!(list(MOST_OBJECTS + 1).is_err());
     }
 
     #[test]

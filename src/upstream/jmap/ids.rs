@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// The longest id, in octets.
 pub(super) const LONGEST: usize = 255;
@@ -78,6 +78,30 @@ impl<'de> Deserialize<'de> for Ids {
     }
 }
 
+/// The ids of a set, written as an object of those that are in it (RFC 8621
+/// §4.1.1, `mailboxIds`).
+pub(super) fn set<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ids, D::Error> {
+    struct Set;
+    impl<'de> Visitor<'de> for Set {
+        type Value = Ids;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a set of ids")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ids, A::Error> {
+            let mut ids = Ids::default();
+            while let Some((id, is_in)) = map.next_entry::<std::borrow::Cow<'_, str>, bool>()? {
+                if is_in && !ids.push(&id) {
+                    return Err(A::Error::custom("ids without end"));
+                }
+            }
+            Ok(ids)
+        }
+    }
+    deserializer.deserialize_map(Set)
+}
+
 /// Cuts ids into batches of at most `most` ids, whose JSON stays below `octets`
 /// where `overhead` octets are added for each id; an id that is longer goes
 /// alone.
@@ -124,6 +148,18 @@ mod tests {
         let long = format!("[\"{}\"]", "x".repeat(256));
         for bad in ["[1]", "[[]]", "{}", "\"a\"", "[null]", "[\"\"]", &long] {
             assert!(serde_json::from_str::<Ids>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_set_holds_what_is_in_it() {
+        #[derive(serde::Deserialize)]
+        struct Placed(#[serde(deserialize_with = "set")] Ids);
+        let read = |json: &str| serde_json::from_str::<Placed>(json);
+        let Placed(ids) = read(r#"{"a":true,"b":false,"\u0063":true}"#).unwrap();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), ["a", "c"]);
+        for bad in ["null", "[]", r#"{"a":1}"#] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,15 +1,15 @@
 //! The update at QUIT over JMAP (RFC 8621 §4.6): exactly the marked messages
 //! are changed, and the answer says what is true afterwards.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::api::Api;
-use super::calls::{Calls, GetAnswer};
+use super::calls::{Calls, GetAnswer, SetAnswer};
 use super::emails::Emails;
-use super::ids::{Ids, batches};
+use super::ids::{self, Ids, batches};
 use super::keywords::{Keyword, Keywords};
 use super::listing::{self, Wanted};
 use super::mailboxes::Source;
@@ -62,7 +62,8 @@ pub(super) struct Removal<'a> {
 struct Placed {
     id: Box<str>,
     blob_id: Box<str>,
-    mailbox_ids: BTreeMap<String, bool>,
+    #[serde(deserialize_with = "ids::set")]
+    mailbox_ids: Ids,
     /// Where they were asked for.
     #[serde(default)]
     keywords: Keywords,
@@ -70,7 +71,7 @@ struct Placed {
 
 impl Placed {
     fn is_in(&self, mailbox: &str) -> bool {
-        self.mailbox_ids.get(mailbox) == Some(&true)
+        self.mailbox_ids.iter().any(|it| it == mailbox)
     }
 }
 
@@ -78,23 +79,6 @@ impl Placed {
 struct Seen {
     state: String,
     there: HashMap<Box<str>, Placed>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SetAnswer {
-    #[serde(default)]
-    destroyed: Ids,
-    #[serde(default)]
-    not_updated: Option<HashMap<String, SetError>>,
-    #[serde(default)]
-    not_destroyed: Option<HashMap<String, SetError>>,
-}
-
-/// Why one Email was not changed (RFC 8620 §5.3).
-#[derive(Debug, Deserialize)]
-struct SetError {
-    r#type: String,
 }
 
 impl Removal<'_> {
@@ -319,12 +303,10 @@ impl Removal<'_> {
         };
         destroyed.extend(answer.destroyed.iter().map(Box::from));
         // What was not found is looked for again.
-        let failures = [answer.not_updated, answer.not_destroyed];
-        let mut failures = failures.into_iter().flatten().flatten();
-        match failures.find(|(_, error)| error.r#type != "notFound") {
+        match answer.not_updated.refused.or(answer.not_destroyed.refused) {
             None => Ok(Said::Done),
-            Some((_, error)) => {
-                let kind = error.r#type.escape_debug().take(40).collect::<String>();
+            Some(kind) => {
+                let kind = kind.escape_debug().take(40).collect::<String>();
                 tracing::warn!(kind, "the upstream refused a removal");
                 Ok(Said::Refused)
             }
@@ -338,7 +320,7 @@ impl Removal<'_> {
         let is_elsewhere = email
             .mailbox_ids
             .iter()
-            .any(|(mailbox, is_in)| *is_in && !folders.contains(mailbox.as_str()));
+            .any(|mailbox| !folders.contains(mailbox));
         let mut patch = Map::new();
         let target = match self.leaving {
             Leaving::Marked(keyword) => {

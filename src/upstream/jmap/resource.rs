@@ -128,7 +128,7 @@ struct RawCore {
 /// More than this at a time brings nothing.
 const MOST_CONCURRENT: u64 = 4;
 /// More objects than this in one answer are only memory.
-const MOST_OBJECTS: u64 = 4096;
+pub(super) const MOST_OBJECTS: usize = 4096;
 /// Octets of a request that popgate cannot do without: some ids and the words
 /// around them.
 const SMALLEST_REQUEST: u64 = 4096;
@@ -166,8 +166,8 @@ impl Resource {
             request: at_most(request, LARGEST_REQUEST),
             concurrent_requests: at_most(core.max_concurrent_requests, MOST_CONCURRENT),
             calls_in_request: at_most(core.max_calls_in_request, 1000),
-            objects_in_get: at_most(core.max_objects_in_get, MOST_OBJECTS),
-            objects_in_set: at_most(core.max_objects_in_set, MOST_OBJECTS),
+            objects_in_get: at_most(core.max_objects_in_get, MOST_OBJECTS as u64),
+            objects_in_set: at_most(core.max_objects_in_set, MOST_OBJECTS as u64),
         };
         let (id, account) = match owner {
             None => raw

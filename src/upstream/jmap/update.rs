@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::api::Api;
-use super::calls::Calls;
+use super::calls::{Calls, SetAnswer};
 use super::ids::batches;
 use super::keywords::Keyword;
 use super::mailboxes::Mailboxes;
@@ -207,12 +206,6 @@ pub(super) async fn mark_read(api: &Api, messages: &Messages, retrieved: &[Messa
 }
 
 async fn mark_batch(api: &Api, ids: &[&str]) -> Result<(), UpstreamError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        #[serde(default)]
-        not_updated: Option<Map<String, Value>>,
-    }
     let pointer = format!("keywords/{}", Keyword::Seen.as_str());
     let update: Map<String, Value> = ids
         .iter()
@@ -221,8 +214,8 @@ async fn mark_batch(api: &Api, ids: &[&str]) -> Result<(), UpstreamError> {
     let call = Calls::default()
         .push("Email/set", json!({ "update": update }))
         .for_account(api.account());
-    let answer: Answer = api.call(&call).await?.get(0)?;
-    let refused = answer.not_updated.map_or(0, |it| it.len());
+    let answer: SetAnswer = api.call(&call).await?.get(0)?;
+    let refused = answer.not_updated.count;
     if refused > 0 {
         tracing::warn!(refused, "messages were not marked as read");
     }
