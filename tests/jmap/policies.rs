@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use popgate::maildrop::{DeletePolicy, Outcome, Policy, SeenPolicy};
-use popgate::store::{Learned, Store};
+use popgate::maildrop::{DeletePolicy, Outcome, Policy, SeenPolicy, UniqueId};
+use popgate::store::{Frozen, Learned, Store};
 use popgate::upstream::UpstreamError;
 use serde_json::json;
 
@@ -450,6 +450,36 @@ fn true_sizes_are_kept() {
     let other = Seam::new(&server.url(), Some(store.clone()));
     let open = other.open(&policy("trash"));
     assert_eq!(open.maildrop.get(0).unwrap().octets, 14);
+}
+
+#[test]
+fn frozen_ids_survive_ids_that_are_replaced() {
+    let server = builder().start();
+    let store = TempStore::new();
+    let seam = Seam::new(&server.url(), Some(store.clone()));
+    let (folder, _) = seam.open(&policy("refuse")).kept_as(0).unwrap();
+    let frozen = [("G3", "UID3-7"), ("G1", "UID1-7")];
+    let frozen = (0..).zip(frozen).map(|(rank, (key, id))| Frozen {
+        message: key.as_bytes().into(),
+        rank,
+        unique_id: UniqueId::new(id.to_owned()).unwrap(),
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime
+        .block_on(store.freeze(&folder, frozen.collect()))
+        .unwrap();
+    server.account().change(|emails| {
+        for email in emails {
+            email.id = format!("New-{}", email.id);
+        }
+    });
+    let mut open = seam.open(&policy("expunge"));
+    assert_eq!(open.unique_ids(), ["UID3-7", "UID1-7", "G2"]);
+    assert_eq!(open.retrieve(0), plain(3)[2]);
+    assert_eq!(&*open.kept_as(2).unwrap().1, b"G2");
+    assert_eq!(open.quit(&[0]).unwrap(), removed(&[0]));
+    assert_eq!(server.ids(INBOX), ["New-M1", "New-M2"]);
+    assert_eq!(seam.listed(&policy("expunge")), ["UID1-7", "G2"]);
 }
 
 /// What a policy has done to a message, and whether that is what it should do.

@@ -94,17 +94,19 @@ impl Raw {
     /// The account that another user shares, which goes by that user's name.
     fn shared_by(&self, owner: &str) -> Result<(&String, &RawAccount), UpstreamError> {
         let misconfigured = |what: &str| UpstreamError::Misconfigured(Reason::quoting(what, owner));
-        let named: Vec<_> = self
+        let mut named: Vec<_> = self
             .with_mail()
             .filter(|(_, account)| is_called(owner, &account.name))
             .collect();
-        let exactly =
-            |it: &&(&String, &RawAccount)| it.1.name.to_lowercase() == owner.to_lowercase();
-        match (named.as_slice(), named.iter().find(exactly)) {
-            ([], _) => Err(misconfigured("no mailbox is shared with the user by")),
-            ([only], _) | (_, Some(only)) => Ok(*only),
-            _ => Err(misconfigured("several accounts have the name")),
+        if named.len() > 1 {
+            let is_exact = |name: &str| name.to_lowercase() == owner.to_lowercase();
+            named.retain(|(_, account)| is_exact(&account.name));
+            if named.len() != 1 {
+                return Err(misconfigured("several accounts have the name"));
+            }
         }
+        let missing = || misconfigured("no mailbox is shared with the user by");
+        named.pop().ok_or_else(missing)
     }
 }
 
@@ -332,6 +334,55 @@ mod tests {
         let mut two = without;
         two.insert_str(start, &other);
         assert!(matches!(parse(&two), Err(UpstreamError::Misconfigured(_))));
+    }
+
+    #[test]
+    fn the_account_that_another_user_shares() {
+        let whole = json("/api", "/dl/{blobId}");
+        let start = whole.find("\"accounts\":{").unwrap() + "\"accounts\":{".len();
+        let base = Url::parse("https://mail.example.com/jmap/session").unwrap();
+        let origins = Origins::new(&base, &[]).unwrap();
+        let shared = |names: &[&str], owner: &str| {
+            let mut json = whole.clone();
+            for (id, name) in names.iter().enumerate() {
+                let account =
+                    serde_json::json!({ "name": name, "accountCapabilities": { MAIL: {} } });
+                json.insert_str(start, &format!("\"s{id}\":{account},"));
+            }
+            // One without mail is none.
+            json.insert_str(
+                start,
+                "\"c\":{\"name\":\"carol\",\"accountCapabilities\":{}},",
+            );
+            Resource::parse(json.as_bytes(), &base, &origins, Some(owner)).map(|it| it.account)
+        };
+        for (names, owner, id) in [
+            (&["bob"][..], "bob", "s0"),
+            (&["dave", "Bob@example.org"], "bob", "s1"),
+            (&["bob"], "BOB@example.org", "s0"),
+            (
+                &["bob@example.com", "bob@example.org"],
+                "bob@example.org",
+                "s1",
+            ),
+            (&["bob@example.com", "bob"], "bob", "s1"),
+        ] {
+            assert_eq!(shared(names, owner).unwrap(), id, "{names:?} {owner}");
+        }
+        for (names, owner) in [
+            (&["bob@example.com"][..], "bob@example.org"),
+            (&["bob@example.com", "bob@example.org"], "bob"),
+            (&["bob", "bob"], "bob@example.org"),
+            (&["bob", "bob"], "bob"),
+            (&[""], "bob"),
+            (&[], "carol"),
+        ] {
+            let refused = shared(names, owner);
+            assert!(
+                matches!(refused, Err(UpstreamError::Misconfigured(_))),
+                "{names:?} {owner}: {refused:?}"
+            );
+        }
     }
 
     #[test]
