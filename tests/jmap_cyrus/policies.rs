@@ -148,6 +148,9 @@ fn folders_alone_and_joined() {
     let (name, alone) = (open.folders[0].clone(), open.unique_ids());
     assert!(name.starts_with("jmap:"), "{name}");
     let policy = of(&["junk", "INBOX", "Work/Old"], "trash");
+    let (well, told) = seam.diagnose(&policy);
+    assert!(well && told.contains("4 messages are shown"), "{told}");
+    assert!(told.contains("Work/Old: 1 messages"), "{told}");
     let mut open = seam.open(&policy);
     for (index, number) in [(0, 3), (1, 1), (2, 2), (3, 4)] {
         assert_eq!(open.retrieve(index), plain(number..=number)[0]);
