@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check;
 mod deletion;
 mod faults;
 mod folders;
@@ -20,7 +21,7 @@ use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::{DeletePolicy, FolderName, Maildrop, Policy, Portion, Update};
 use popgate::sasl::Credentials;
 use popgate::store::Store;
-use popgate::upstream::imap::Imap;
+use popgate::upstream::imap::{Config, Imap};
 use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 use support::servers::{Courier, Cyrus, Dovecot, MailServer};
@@ -51,6 +52,10 @@ impl Server {
 }
 
 fn upstream(url: &str, store: Option<Store>) -> Imap {
+    Imap::new(config_of(url), store)
+}
+
+fn config_of(url: &str) -> Config {
     let overrides = Overrides {
         upstream: Some(Given {
             value: url.to_owned(),
@@ -59,7 +64,7 @@ fn upstream(url: &str, store: Option<Store>) -> Imap {
         ..Overrides::default()
     };
     match config::load(overrides, Purpose::Check).unwrap().upstream {
-        config::Upstream::Imap(config) => Imap::new(config, store),
+        config::Upstream::Imap(config) => config,
         config::Upstream::Jmap(_) => panic!("not IMAP"),
     }
 }
