@@ -6,7 +6,7 @@ use super::*;
 use crate::support::Answer;
 
 /// What all of this may cost, in KiB.
-const ROOM: u64 = 24 * 1024;
+pub const ROOM: u64 = 24 * 1024;
 
 /// Logs in while `command` is answered without end; the answer is of a known
 /// class and the memory is bounded.

@@ -132,3 +132,22 @@ fn a_server_that_hangs_at_the_second_folder() {
     let front = Front::with(&server, "expunge", "1s", JUNK);
     assert!(is_temporary(&front.login_refusal()));
 }
+
+#[test]
+fn room_for_ids_is_taken_when_they_come() {
+    let server = builder(3)
+        .on("SELECT", |command, _| {
+            let end = command.ok("[READ-WRITE] done");
+            Answer::send(format!(
+                "* 5000000 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n{end}"
+            ))
+        })
+        .on("UID FETCH", |_, _| Answer::Hang(Vec::new()))
+        .start();
+    let ids = "unique_ids = \"%g%u\"\nmax_age = \"30d\"";
+    let front = Front::with(&server, "expunge", "1s", ids);
+    let before = front.gateway.rss_kib();
+    assert!(is_temporary(&front.login_refusal()));
+    let taken = front.gateway.peak_rss_kib() - before;
+    assert!(taken < super::memory::ROOM, "{taken} KiB");
+}
