@@ -235,3 +235,27 @@ fn shared(rig: Rig) {
         assert!(run(try_open(&rig.upstream, &nobody)).is_err());
     }
 }
+
+#[test]
+fn a_folder_that_may_not_be_read_is_refused_for_good() {
+    for (text, rights) in [
+        ("[NOPERM] no", "lr"),
+        ("Permission denied", "lr"),
+        ("no", "l"),
+    ] {
+        let server = ScriptedImap::builder()
+            .announcing("ACL")
+            .on("MYRIGHTS", move |command, _| {
+                support::Answer::send(format!(
+                    "* MYRIGHTS Trash {rights}\r\n{}",
+                    command.ok("done")
+                ))
+            })
+            .on("SELECT \"Trash\"", move |command, _| {
+                support::Answer::send(command.no(text))
+            })
+            .start();
+        let gateway = scripted(&server, None);
+        assert_refused(&gateway, &folders(&["Trash"]), "cannot be opened: Trash");
+    }
+}

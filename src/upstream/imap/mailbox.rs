@@ -114,8 +114,15 @@ impl Told {
         }
     }
 
+    /// Whether the rights that were told leave out reading (RFC 4314 §4).
+    fn may_not_read(&self) -> bool {
+        let rights = self.rights.as_ref();
+        rights.is_some_and(|rights| !rights.contains('r'))
+    }
+
     fn selected(&mut self, answer: Status, name: &str) -> Result<Selected, UpstreamError> {
-        if answer.denies_access() {
+        let is_refused = answer.kind == Kind::No && self.may_not_read();
+        if answer.denies_access() || is_refused {
             let reason = Reason::quoting("the folder cannot be opened", name);
             // Any user can name a folder; an inbox that is not there is the
             // operator's affair.
