@@ -1,0 +1,218 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn listing(exists: u32) -> Listing {
+    Listing::new(exists, 1000, Needs::default())
+}
+
+fn row(seq: u32, uid: u32) -> Row {
+    Row {
+        seq,
+        uid: Some(uid),
+        octets: Some(100 + u64::from(uid)),
+        ..Row::default()
+    }
+}
+
+fn uids(listing: Listing) -> Result<Vec<u32>, ListingError> {
+    Ok(listing.finish()?.0.iter().map(|entry| entry.uid).collect())
+}
+
+#[test]
+fn rows_in_any_order_give_the_mailbox_by_uid() {
+    let mut listing = listing(3);
+    for it in [row(3, 9), row(1, 4), row(2, 7)] {
+        listing.row(it).unwrap();
+    }
+    assert_eq!(uids(listing), Ok(vec![4, 7, 9]));
+}
+
+#[test]
+fn a_missing_row_is_an_error() {
+    for missing in 1..=3 {
+        let mut listing = listing(3);
+        for seq in (1..=3).filter(|seq| *seq != missing) {
+            listing.row(row(seq, seq)).unwrap();
+        }
+        assert_eq!(uids(listing), Err(ListingError::Incomplete));
+    }
+}
+
+#[test]
+fn an_expunge_meanwhile_moves_the_rows() {
+    let mut listing = listing(3);
+    listing.row(row(1, 4)).unwrap();
+    listing.expunge(1).unwrap();
+    listing.row(row(1, 7)).unwrap();
+    listing.row(row(2, 9)).unwrap();
+    assert_eq!(uids(listing), Ok(vec![7, 9]));
+}
+
+#[test]
+fn mail_that_arrives_meanwhile_may_be_missing() {
+    let mut listing = listing(1);
+    listing.row(row(1, 4)).unwrap();
+    listing.exists(3).unwrap();
+    listing.row(row(3, 9)).unwrap();
+    assert_eq!(uids(listing), Ok(vec![4]));
+}
+
+#[test]
+fn contradictions_are_errors() {
+    let mut twice = listing(2);
+    twice.row(row(1, 4)).unwrap();
+    twice.row(row(2, 4)).unwrap();
+    assert_eq!(uids(twice), Err(ListingError::Contradiction));
+    let mut changed = listing(1);
+    changed.row(row(1, 4)).unwrap();
+    assert_eq!(changed.row(row(1, 5)), Err(ListingError::Contradiction));
+    assert_eq!(listing(1).row(row(2, 4)), Err(ListingError::NoSuchMessage));
+    assert_eq!(listing(1).row(row(0, 4)), Err(ListingError::NoSuchMessage));
+    assert_eq!(listing(2).exists(1), Err(ListingError::Contradiction));
+    assert_eq!(listing(2).expunge(3), Err(ListingError::NoSuchMessage));
+}
+
+#[test]
+fn news_of_flags_neither_helps_nor_hurts() {
+    let mut listing = listing(1);
+    listing
+        .row(Row {
+            seq: 1,
+            flags: Some(fetch::Flags::default()),
+            ..Row::default()
+        })
+        .unwrap();
+    listing.row(row(1, 4)).unwrap();
+    listing
+        .row(Row {
+            seq: 1,
+            uid: Some(4),
+            ..Row::default()
+        })
+        .unwrap();
+    assert_eq!(uids(listing), Ok(vec![4]));
+}
+
+fn detailed(seq: u32, uid: u32, details: fetch::Details) -> Row {
+    Row {
+        details: Some(Box::new(details)),
+        ..row(seq, uid)
+    }
+}
+
+#[test]
+fn details_belong_to_their_messages() {
+    let needs = Needs {
+        arrival: true,
+        guid: true,
+        gmail_id: true,
+        ..Needs::default()
+    };
+    let mut listing = Listing::new(3, 1000, needs);
+    for (seq, uid) in [(1, 9), (2, 4), (3, 7)] {
+        let details = fetch::Details {
+            arrival: Some(i64::from(uid) - 7),
+            guid: (uid != 4).then(|| format!("guid{uid}").into()),
+            email_id: Some("not asked for".into()),
+            gmail_id: Some(u64::from(uid)),
+        };
+        listing.row(detailed(seq, uid, details)).unwrap();
+    }
+    listing.expunge(1).unwrap();
+    let (entries, details) = listing.finish().unwrap();
+    let told = |entry: &Entry| {
+        let place = entry.place;
+        (
+            details.arrival(place),
+            details.guid(place),
+            details.gmail_id(place),
+        )
+    };
+    let told: Vec<_> = entries.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [(Some(-3), None, Some(4)), (Some(0), Some("guid7"), Some(7))]
+    );
+    assert_eq!(details.email_id(0), None);
+}
+
+#[test]
+fn ids_do_not_grow_without_bound() {
+    let needs = Needs {
+        email_id: true,
+        ..Needs::default()
+    };
+    let mut listing = Listing::new(1_000_000, 1_000_000, needs);
+    listing.details.octets_left = 500;
+    let mut learn = |seq: u32| {
+        let details = fetch::Details {
+            email_id: Some("x".repeat(200).into()),
+            ..fetch::Details::default()
+        };
+        listing.row(detailed(seq, seq, details))
+    };
+    // The same once more costs nothing.
+    assert_eq!([1, 2, 1, 2].map(&mut learn), [Ok(()); 4]);
+    assert_eq!(learn(3), Err(ListingError::TooMany));
+}
+
+#[test]
+fn a_mailbox_does_not_grow_without_bound() {
+    assert_eq!(listing(1).exists(u32::MAX), Err(ListingError::TooMany));
+}
+
+#[test]
+fn sizes_that_do_not_add_up() {
+    let mut listing = listing(2);
+    for seq in 1..=2 {
+        let octets = Some(u64::MAX - 1);
+        listing
+            .row(Row {
+                octets,
+                ..row(seq, seq)
+            })
+            .unwrap();
+    }
+    assert_eq!(uids(listing), Err(ListingError::Contradiction));
+}
+
+/// What a client that keeps a plain list would do.
+#[derive(Default)]
+struct Plain {
+    uids: Vec<u32>,
+    due: usize,
+}
+
+proptest! {
+    #[test]
+    fn expunges_and_arrivals_at_any_time(
+        exists in 1u32..40,
+        steps in prop::collection::vec((any::<bool>(), 0u32..80), 0..80),
+    ) {
+        let mut listing = listing(exists);
+        let mut plain = Plain { uids: (1..=exists).collect(), due: exists as usize };
+        let mut next_uid = exists + 1;
+        for (expunge, choice) in steps {
+            let count = plain.uids.len() as u32;
+            if expunge && count > 0 {
+                let at = (choice % count) as usize;
+                listing.expunge(at as u32 + 1).unwrap();
+                plain.uids.remove(at);
+                plain.due -= usize::from(at < plain.due);
+            } else {
+                plain.uids.push(next_uid);
+                next_uid += 1;
+                listing.exists(count + 1).unwrap();
+            }
+            // A row now and then, by its number of the moment.
+            if let Some(uid) = plain.uids.get(choice as usize) {
+                listing.row(row(choice + 1, *uid)).unwrap();
+            }
+        }
+        for (at, uid) in plain.uids.iter().enumerate() {
+            listing.row(row(at as u32 + 1, *uid)).unwrap();
+        }
+        prop_assert_eq!(uids(listing).unwrap(), plain.uids[..plain.due].to_vec());
+    }
+}
