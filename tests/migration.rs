@@ -169,6 +169,18 @@ fn rehearse_with(
         assert_delivers(fetcher, port, std::slice::from_ref(&news), "new mail");
         assert_delivers(fetcher, port, &[], "after new mail");
     }
+
+    // What is deleted in the old order is what was read in it.
+    let on_new = new.contents("alice");
+    let mut pop3 = gateway.pop3();
+    pop3.login("alice", "pw-alice");
+    let message = String::from_utf8(pop3.retrieve(17)).unwrap();
+    let name = message.split_once("Message-ID: <").unwrap().1;
+    let name = name.split('>').next().unwrap();
+    pop3.expect_ok("DELE 17");
+    assert!(pop3.quit().starts_with("+OK"));
+    let changes = [format!("INBOX -{name}"), format!("Trash +{name}")];
+    assert_eq!(on_new.changes(&new.contents("alice")), changes);
 }
 
 /// A Dovecot with a format of its own; the mail comes in its order.

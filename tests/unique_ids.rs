@@ -170,3 +170,50 @@ fn courier_as_cyrus_has_it() {
     let own = cyrus.pop3("alice").unique_ids();
     assert_eq!(own[0], format!("{validity}-1"));
 }
+
+/// EMAILID of IMAP (RFC 8474) and the id of a JMAP Email are the same: whoever
+/// goes from the one to the other downloads nothing again.
+#[test]
+fn emailid_is_the_same_by_imap_and_by_jmap() {
+    let Some(cyrus) = Cyrus::start() else { return };
+    let mut imap = cyrus.imap("alice");
+    for number in 1..=5 {
+        let time = format!("01-Jan-2026 00:0{number}:00 +0000");
+        imap.append_at("INBOX", &time, &messages::plain(number, 600));
+    }
+    let lists = [cyrus.plain_url(), cyrus.jmap_url()].map(|url| {
+        let (gateway, _dir) = popgate(&url, "unique_ids = \"emailid\"");
+        let mut pop3 = gateway.pop3();
+        pop3.login("alice", "pw-alice");
+        pop3.lines("UIDL")
+    });
+    assert_eq!(lists[0].len(), 5);
+    assert_eq!(lists[0], lists[1]);
+}
+
+/// What the upstream does not tell is asked of none, and nothing is served
+/// instead.
+#[test]
+fn presets_that_need_what_is_not_there() {
+    let (Some(dovecot), Some(cyrus)) = (Dovecot::start(), Cyrus::start()) else {
+        return;
+    };
+    dovecot.append("alice", "INBOX", &messages::plain(1, 600));
+    cyrus.append("alice", "INBOX", &messages::plain(1, 600));
+    for (url, unique_ids) in [
+        (dovecot.plain_url(), "emailid"),
+        (dovecot.plain_url(), "gmail"),
+        (cyrus.plain_url(), "gmail"),
+        (cyrus.plain_url(), "%g"),
+    ] {
+        let (gateway, _dir) = popgate(&url, &format!("unique_ids = \"{unique_ids}\""));
+        let mut pop3 = gateway.pop3();
+        pop3.expect_ok("USER alice");
+        let reply = pop3.command("PASS pw-alice");
+        assert!(
+            reply.starts_with("-ERR [SYS/PERM]"),
+            "{unique_ids}: {reply}"
+        );
+        assert!(gateway.logs().contains("unique_ids"), "{}", gateway.logs());
+    }
+}

@@ -21,6 +21,7 @@ scenarios! {
     what_may_not_be_opened,
     a_folder_that_goes_away_during_the_session,
     shared_mailboxes,
+    what_the_rights_do_not_allow_is_refused_at_login,
 }
 
 fn a_folder_behind_the_user_name(site: &Site) {
@@ -302,6 +303,53 @@ fn shared_mailboxes(site: &Site) {
     pop3.expect_ok("USER bob");
     let reply = pop3.command("PASS pw-bob");
     assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
+    imap.ok("DELETE Team");
+}
+
+/// Bob may read what alice shares with him, and no more. What cannot be done is
+/// refused before he marks anything; what needs no rights can be done.
+fn what_the_rights_do_not_allow_is_refused_at_login(site: &Site) {
+    site.mail(1);
+    let mut imap = site.imap();
+    imap.create("Team");
+    imap.allow("Team", "bob", "lr");
+    site.deliver("Team", 2..=4);
+    let before = site.contents();
+    let config = |policies: &str| {
+        format!("{policies}\n[account.bob]\nshared = \"alice\"\nfolders = [\"Team\"]")
+    };
+    for policies in [
+        "delete = \"expunge\"",
+        "delete = \"trash\"",
+        "delete = \"seen\"",
+        "delete = \"refuse\"\nseen = \"on-retr\"",
+        "delete = \"refuse\"\nseen = \"on-quit\"",
+    ] {
+        let popgate = site.popgate(&config(policies));
+        let mut pop3 = popgate.gateway().pop3();
+        pop3.expect_ok("USER bob");
+        let reply = pop3.command("PASS pw-bob");
+        assert!(
+            reply.starts_with("-ERR [SYS/PERM]"),
+            "{policies}, {:?}: {reply}",
+            site.kind()
+        );
+    }
+    let mut popgate = site.popgate(&config("delete = \"refuse\""));
+    let mut pop3 = popgate.gateway().pop3();
+    pop3.login("bob", "pw-bob");
+    assert_eq!(pop3.retrieve(2), messages::plain(3, 600));
+    assert!(pop3.quit().starts_with("+OK"));
+    // Hidden from bob in the store: nobody else sees anything of that.
+    popgate = site.popgate(&config("delete = \"hide\""));
+    let mut pop3 = popgate.gateway().pop3();
+    pop3.login("bob", "pw-bob");
+    delete(pop3, &[2]);
+    popgate.crash();
+    let mut pop3 = popgate.gateway().pop3();
+    pop3.login("bob", "pw-bob");
+    assert_eq!(shown(&mut pop3), [2, 4]);
+    site.assert_changes(&before, &[], "rights");
     imap.ok("DELETE Team");
 }
 

@@ -47,6 +47,36 @@ fn messages_are_hidden_by_the_store() {
     assert_eq!(shown(&mut pop3), [1, 2]);
 }
 
+/// What was hidden was a message, not a number: in a folder that was deleted and
+/// made again, UIDs begin at 1 again (RFC 3501 §2.3.1.1).
+#[test]
+fn a_folder_that_is_made_again_hides_nothing() {
+    let Some(courier) = courier_without_keywords() else {
+        return;
+    };
+    let config = "delete = \"hide\"\nfolders = [\"Passing\"]";
+    let popgate = Popgate::start(&courier.plain_url(), config);
+    let make = |first: usize| {
+        courier.imap("alice").ok("CREATE INBOX.Passing");
+        for number in first..first + 3 {
+            courier.append("alice", "INBOX.Passing", &messages::plain(number, 600));
+        }
+    };
+    make(1);
+    delete(popgate.alice(), &[1, 2]);
+    let mut pop3 = popgate.alice();
+    assert_eq!(shown(&mut pop3), [3]);
+    let ids = pop3.unique_ids();
+    drop(pop3);
+    courier.imap("alice").ok("DELETE INBOX.Passing");
+    // Courier takes UIDVALIDITY from the clock.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    make(11);
+    let mut pop3 = popgate.alice();
+    assert_eq!(shown(&mut pop3), [11, 12, 13]);
+    assert!(!pop3.unique_ids().contains(&ids[0]));
+}
+
 /// A store that cannot be read is never taken for an empty one: all that was
 /// hidden would be there again.
 #[test]
