@@ -214,6 +214,6 @@ fn presets_that_need_what_is_not_there() {
             reply.starts_with("-ERR [SYS/PERM]"),
             "{unique_ids}: {reply}"
         );
-        assert!(gateway.logs().contains("unique_ids"), "{}", gateway.logs());
+        gateway.wait_for_log("unique_ids needs");
     }
 }
