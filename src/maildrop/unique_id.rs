@@ -19,14 +19,17 @@ pub const MAX_OCTETS: usize = 70;
 impl UniqueId {
     /// `text` as a unique id, where it is one.
     pub fn new(text: String) -> Option<Self> {
-        let fits = (1..=MAX_OCTETS).contains(&text.len());
-        (fits && text.bytes().all(|octet| (0x21..=0x7e).contains(&octet))).then_some(Self(text))
+        fits(&text).then_some(Self(text))
     }
 
     /// `text` where it can be a unique id, else its SHA-256 in base64url (43
     /// octets): the same each time.
     pub fn of(text: String) -> Self {
-        Self::new(text.clone()).unwrap_or_else(|| Self(hashed(&text)))
+        if fits(&text) {
+            Self(text)
+        } else {
+            Self(hashed(&text))
+        }
     }
 
     /// Another unique id made of this one by a suffix, for what would have the
@@ -43,6 +46,11 @@ impl UniqueId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn fits(text: &str) -> bool {
+    (1..=MAX_OCTETS).contains(&text.len())
+        && text.bytes().all(|octet| (0x21..=0x7e).contains(&octet))
 }
 
 /// SHA-256 in base64url.
