@@ -56,6 +56,11 @@ impl Policy {
         self.delete.writes() || self.seen != SeenPolicy::Never || self.expire_after.is_some()
     }
 
+    /// Whether something follows from it that a message was delivered.
+    pub fn heeds_deliveries(&self) -> bool {
+        self.seen != SeenPolicy::Never || self.expire_after.is_some()
+    }
+
     /// Whether the time at which messages arrived decides what is shown.
     pub fn needs_arrival(&self) -> bool {
         self.window.max_age.is_some()

@@ -328,11 +328,19 @@ impl Driver {
         let Some(upstream) = &mut self.upstream else {
             return Next::End(SessionEnd::Internal);
         };
+        let matters = upstream.deliveries_matter && portion == Portion::Whole;
         let upstream = &mut *upstream.session;
         let user = session.user().unwrap_or_default();
         let context = &self.context;
-        let delivered =
+        let mut delivered =
             delivery::deliver(context, upstream, &mut self.client, index, octets, portion).await;
+        // Not to be counted while its last octets wait to be sent.
+        if matters
+            && delivered.is_ok()
+            && let Err(gone) = self.client.flush().await
+        {
+            delivered = Err(Failure::Client(gone));
+        }
         match delivered {
             Ok(delivered) => {
                 self.record.octets += delivered.octets;
