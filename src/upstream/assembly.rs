@@ -20,6 +20,10 @@ pub(super) struct Assembly<'a> {
     /// What arrived before is not shown, in seconds since 1970.
     oldest: Option<i64>,
     kept: Option<&'a Kept>,
+    /// Every frozen unique id. It is nobody else's even when its message is gone
+    /// or not shown: clients remember it, and would not fetch another message
+    /// that has it (RFC 1939 §7).
+    reserved: HashSet<&'a str>,
     /// What the unique ids of the folder end in.
     suffix: Option<String>,
     messages: MaildropBuilder,
@@ -70,6 +74,7 @@ impl<'a> Assembly<'a> {
                 .max_age
                 .map(|age| now.saturating_sub(seconds(age))),
             kept: None,
+            reserved: HashSet::new(),
             suffix: None,
             messages: MaildropBuilder::with_capacity(messages),
             rows: Vec::with_capacity(messages),
@@ -82,6 +87,8 @@ impl<'a> Assembly<'a> {
     /// upstream.
     pub fn folder(&mut self, name: &str, kept: &'a Kept) {
         self.kept = Some(kept);
+        let frozen = kept.frozen.values();
+        self.reserved.extend(frozen.map(|(_, id)| id.as_str()));
         // The inbox keeps the ids it has alone: who adds a folder downloads
         // nothing again.
         let is_alone = self.policy.folders.len() == 1 || name.eq_ignore_ascii_case("INBOX");
@@ -135,7 +142,7 @@ impl<'a> Assembly<'a> {
 
     /// The maildrop, and where its messages are upstream.
     pub fn finish(mut self) -> Result<Assembled, UpstreamError> {
-        if self.messages.has_duplicates().map_err(unreadable)? {
+        if self.messages.has_duplicates().map_err(unreadable)? || self.takes_reserved() {
             self.tell_apart()?;
         }
         let order = self.order();
@@ -180,11 +187,17 @@ impl<'a> Assembly<'a> {
         changed.then_some(order)
     }
 
+    /// Whether a message that is not frozen has a unique id that is.
+    fn takes_reserved(&self) -> bool {
+        !self.reserved.is_empty()
+            && self.messages.iter().enumerate().any(|(place, message)| {
+                !is_frozen(&self.ranks, place) && self.reserved.contains(message.unique_id)
+            })
+    }
+
     /// Renames messages whose unique id another one has: the first in the order
     /// of arrival keeps it, the others get `-2`, `-3`. Frozen ids stay.
     fn tell_apart(&mut self) -> Result<(), UpstreamError> {
-        let is_frozen =
-            |ranks: &[u32], place: usize| ranks.get(place).is_some_and(|rank| *rank != NOT_FROZEN);
         let messages = std::mem::take(&mut self.messages);
         let mut renamed = MaildropBuilder::with_capacity(self.rows.len());
         let mut taken: HashSet<String> = HashSet::new();
@@ -197,12 +210,12 @@ impl<'a> Assembly<'a> {
         }
         for (place, message) in messages.iter().enumerate() {
             let same = UniqueId::of(message.unique_id.to_owned());
-            let unique_id = if is_frozen(&self.ranks, place) || taken.insert(same.as_str().into()) {
+            let mut take = |id: &str| !self.reserved.contains(id) && taken.insert(id.to_owned());
+            let unique_id = if is_frozen(&self.ranks, place) || take(same.as_str()) {
                 same
             } else {
                 let others = (2u32..).map(|copy| same.with_suffix(&format!("-{copy}")));
-                let mut free = others
-                    .filter(|it| !made.contains(it.as_str()) && taken.insert(it.as_str().into()));
+                let mut free = others.filter(|it| !made.contains(it.as_str()) && take(it.as_str()));
                 free.next().unwrap_or(same)
             };
             renamed
@@ -212,6 +225,10 @@ impl<'a> Assembly<'a> {
         self.messages = renamed;
         Ok(())
     }
+}
+
+fn is_frozen(ranks: &[u32], place: usize) -> bool {
+    ranks.get(place).is_some_and(|rank| *rank != NOT_FROZEN)
 }
 
 /// What tells the messages of a folder from those of another.

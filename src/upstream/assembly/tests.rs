@@ -152,6 +152,33 @@ fn a_new_id_never_is_a_frozen_one() {
     assert_eq!(rows, [2, 1, 0]);
 }
 
+/// Clients remember it: they would take another message for the one they have.
+#[test]
+fn a_frozen_id_is_nobody_elses_when_its_message_is_gone() {
+    let kept = frozen(&[(9, 0, "3"), (4, 1, "3-2"), (5, 2, "7")]);
+    let (ids, rows) = inbox(&Policy::default(), &kept, &[(3, 0), (4, 0), (7, 0)]);
+    assert_eq!(ids, ["3-2", "3-3", "7-2"]);
+    assert_eq!(rows, [1, 0, 2]);
+    // Not shown, listed later, or of another folder: all the same.
+    let window = Window {
+        max_age: Some(Duration::from_secs(60)),
+        max_messages: None,
+    };
+    let policy = Policy {
+        window,
+        folders: vec![FolderName::inbox(), "Junk".parse().unwrap()],
+        ..Policy::default()
+    };
+    let (ids, _) = assemble(
+        &policy,
+        &[
+            ("INBOX", &Kept::default(), &[(3, 0), (4, 0)]),
+            ("Junk", &kept, &[(9, 99)]),
+        ],
+    );
+    assert_eq!(ids, ["3-3", "4"]);
+}
+
 #[test]
 fn copies_are_renamed_in_the_order_of_arrival() {
     let policy = Policy {
