@@ -9,6 +9,7 @@ scenarios! {
     refuse_refuses,
     what_nobody_can_do_is_refused_at_login,
     a_hidden_message_stays_hidden,
+    a_target_that_goes_away_during_the_session,
 }
 
 /// Five messages, of which the second and the fourth are deleted; the fourth is
@@ -115,6 +116,28 @@ fn a_hidden_message_stays_hidden(site: &Site) {
     imap.ok("STORE 1:* -FLAGS.SILENT ($POP3Deleted)");
     let mut pop3 = popgate.login("alice");
     assert_eq!(shown(&mut pop3), [1, 2, 3, 4, 5, 6]);
+}
+
+/// P4: QUIT does not say that it moved what it could not, and nothing is lost.
+fn a_target_that_goes_away_during_the_session(site: &Site) {
+    site.mail(3);
+    site.imap().command("CREATE Passing");
+    let before = site.contents();
+    let popgate = site.popgate("delete = \"move:Passing\"");
+    let mut pop3 = popgate.alice();
+    pop3.expect_ok("DELE 1");
+    pop3.expect_ok("DELE 3");
+    site.imap().ok("DELETE Passing");
+    let reply = pop3.quit();
+    assert_eq!(
+        reply,
+        "-ERR [SYS/TEMP] 2 messages not removed",
+        "{:?}",
+        site.kind()
+    );
+    site.assert_changes(&before, &["Passing gone"], "a target that goes away");
+    let reply = popgate.refused("alice");
+    assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
 }
 
 #[test]

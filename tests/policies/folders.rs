@@ -70,19 +70,26 @@ fn plain(popgate: &Popgate, user: &str) -> Result<crate::support::Pop3, String> 
 }
 
 fn names_beyond_ascii(site: &Site) {
-    let before = {
-        site.mail(1);
-        site.imap()
-            .command(&format!("CREATE \"{}\"", utf7(GREETINGS)));
-        site.deliver(&format!("\"{}\"", utf7(GREETINGS)), 2..=4);
-        site.contents()
-    };
+    site.mail(1);
+    site.imap()
+        .command(&format!("CREATE \"{}\"", utf7(GREETINGS)));
+    site.deliver(&format!("\"{}\"", utf7(GREETINGS)), 2..=5);
+    let before = site.contents();
     let popgate = site.popgate("");
-    let mut pop3 = plain(&popgate, &format!("alice+{GREETINGS}")).unwrap();
-    assert_eq!(shown(&mut pop3), [2, 3, 4]);
+    let user = format!("alice+{GREETINGS}");
+    let mut pop3 = plain(&popgate, &user).unwrap();
+    assert_eq!(shown(&mut pop3), [2, 3, 4, 5]);
     delete(pop3, &[2]);
-    let left = format!("{} -3", utf7(GREETINGS));
-    site.assert_changes(&before, &[&left, "Trash +3"], "a folder beyond ASCII");
+    // By USER, once UTF8 was said (RFC 6856 §2.1).
+    let mut pop3 = popgate.gateway().pop3();
+    pop3.expect_ok("UTF8");
+    pop3.login(&user, "pw-alice");
+    assert_eq!(shown(&mut pop3), [2, 4, 5]);
+    delete(pop3, &[3]);
+    let folder = utf7(GREETINGS);
+    let left = [format!("{folder} -3"), format!("{folder} -5")];
+    let expected = [&left[0], &left[1], "Trash +3", "Trash +5"];
+    site.assert_changes(&before, &expected, "a folder beyond ASCII");
 }
 
 /// The policy is about the folder that is open; from the Trash there is no
@@ -371,6 +378,22 @@ fn special_uses_by_other_names() {
     delete(popgate.alice(), &[1]);
     let expected = ["Ablage +2@example.org", "INBOX -2@example.org"];
     assert_eq!(before.changes(&dovecot.contents("alice")), expected);
+}
+
+/// A name that holds what has a meaning in IMAP.
+#[test]
+fn names_with_quotes_and_backslashes() {
+    let Some(dovecot) = Dovecot::start() else {
+        return;
+    };
+    let name = "R&D \"{3}\" \\Seen (x) ~#";
+    dovecot.imap("alice").create(name);
+    let quoted = format!("\"{}\"", utf7(name));
+    dovecot.append("alice", &quoted, &messages::plain(1, 600));
+    let popgate = Popgate::start(&dovecot.plain_url(), "delete = \"expunge\"");
+    let pop3 = popgate.login(&format!("alice+{name}"));
+    delete(pop3, &[1]);
+    assert!(dovecot.mailbox("alice", &quoted).is_empty());
 }
 
 /// A user name with a domain in front of the folder.
