@@ -41,6 +41,15 @@ pub(super) enum Leaving<'a> {
     Marked(Keyword),
 }
 
+impl<'a> Leaving<'a> {
+    fn target(self) -> Option<&'a str> {
+        match self {
+            Self::Trash(mailbox) | Self::Into(mailbox) => Some(mailbox),
+            Self::Expunge | Self::Marked(_) => None,
+        }
+    }
+}
+
 /// Tries at a set whose Emails others change meanwhile.
 const TRIES: usize = 5;
 /// Requests that got no answer, before what was seen last is the answer.
@@ -67,6 +76,12 @@ struct Placed {
     /// Where they were asked for.
     #[serde(default)]
     keywords: Keywords,
+}
+
+/// The mailbox that messages move to.
+#[derive(Debug, Deserialize)]
+struct Target {
+    id: Box<str>,
 }
 
 impl Placed {
@@ -119,10 +134,7 @@ impl Removal<'_> {
     /// Messages in one request, for the get before and for the set.
     fn batches(&self, marked: &[Marked]) -> Vec<usize> {
         let limits = self.api.limits();
-        let target = match self.leaving {
-            Leaving::Trash(mailbox) | Leaving::Into(mailbox) => mailbox,
-            Leaving::Expunge | Leaving::Marked(_) => "",
-        };
+        let target = self.leaving.target().unwrap_or_default();
         let named = |marked| self.mailboxes(marked).map(|id| 24 + 2 * id.len()).sum();
         let named: usize = marked.iter().map(named).max().unwrap_or_default();
         let patch = 40 + named + 2 * target.len();
@@ -195,6 +207,9 @@ impl Removal<'_> {
         is_marked || !self.mailboxes(marked).any(|mailbox| email.is_in(mailbox))
     }
 
+    /// An error where the mailbox that messages move to is no longer there:
+    /// Cyrus 3.6 moves them to a mailbox that was deleted, where nobody finds
+    /// them again.
     async fn get(&self, left: &[Marked]) -> Result<Seen, UpstreamError> {
         let ids: Vec<&str> = left.iter().map(|marked| &*marked.id).collect();
         let mut properties = vec!["id", "blobId", "mailboxIds"];
@@ -202,10 +217,21 @@ impl Removal<'_> {
             properties.push("keywords");
         }
         let arguments = json!({ "ids": ids, "properties": properties });
-        let call = Calls::default()
-            .push("Email/get", arguments)
-            .for_account(self.api.account());
-        let answer: GetAnswer<Placed> = self.api.call(&call).await?.get(0)?;
+        let mut calls = Calls::default().push("Email/get", arguments);
+        if let Some(target) = self.leaving.target() {
+            let arguments = json!({ "ids": [target], "properties": ["id"] });
+            calls = calls.push("Mailbox/get", arguments);
+        }
+        let calls = calls.for_account(self.api.account());
+        let answers = self.api.call(&calls).await?;
+        let answer: GetAnswer<Placed> = answers.get(0)?;
+        if let Some(target) = self.leaving.target() {
+            let targets: GetAnswer<Target> = answers.get(1)?;
+            if targets.list.iter().all(|it| *it.id != *target) {
+                let reason = "the folder that messages were to be moved to is gone";
+                return Err(UpstreamError::temporary(reason));
+            }
+        }
         let listed = answer.list.iter().map(|email| &*email.id);
         let named: HashSet<&str> = listed.chain(answer.not_found.iter()).collect();
         if ids.iter().any(|id| !named.contains(id)) {
