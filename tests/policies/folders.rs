@@ -426,6 +426,55 @@ fn courier() {
     popgate.refused("alice+INBOX.Nowhere");
 }
 
+/// As hosting panels set Dovecot up: all folders below INBOX, levels separated by
+/// dots.
+#[test]
+fn dovecot_with_a_prefix() {
+    let extra = "namespace inbox {\n  separator = .\n  prefix = INBOX.\n}";
+    let options = [("EXTRA", extra), ("MAILBOXES", "Sent Trash Archive")];
+    let Some(dovecot) = Dovecot::with(&options) else {
+        return;
+    };
+    let mut imap = dovecot.imap("alice");
+    let deep = format!("INBOX.Work.{}", utf7("B\u{fc}ro"));
+    imap.ok(&format!("CREATE \"{deep}\""));
+    imap.append(&format!("\"{deep}\""), &messages::plain(1, 600));
+    imap.append("INBOX.Sent", &messages::plain(2, 600));
+    imap.append("INBOX", &messages::plain(3, 600));
+    let before = dovecot.contents("alice");
+    let popgate = Popgate::start(&dovecot.plain_url(), "delete = \"trash\"");
+    for (folder, number) in [
+        ("Work/B\u{fc}ro", 1),
+        ("INBOX.Work.B\u{fc}ro", 1),
+        ("Work.B\u{fc}ro", 1),
+        ("INBOX/Work/B\u{fc}ro", 1),
+        ("Sent", 2),
+        ("sent", 2),
+        ("INBOX.Sent", 2),
+        ("INBOX", 3),
+    ] {
+        let mut pop3 = plain(&popgate, &format!("alice+{folder}")).unwrap();
+        assert_eq!(shown(&mut pop3), [number], "{folder}");
+    }
+    for folder in ["INBOX.", "INBOX..Sent", "Work", "INBOX.INBOX"] {
+        plain(&popgate, &format!("alice+{folder}")).err().unwrap();
+    }
+    delete(plain(&popgate, "alice+Work/B\u{fc}ro").unwrap(), &[1]);
+    delete(popgate.alice(), &[1]);
+    let popgate = Popgate::start(&dovecot.plain_url(), "delete = \"move:Work/B\u{fc}ro\"");
+    delete(plain(&popgate, "alice+Sent").unwrap(), &[1]);
+    let mut expected = [
+        "INBOX -3@example.org".to_owned(),
+        "INBOX.Sent -2@example.org".to_owned(),
+        "INBOX.Trash +1@example.org".to_owned(),
+        "INBOX.Trash +3@example.org".to_owned(),
+        format!("{deep} +2@example.org"),
+        format!("{deep} -1@example.org"),
+    ];
+    expected.sort();
+    assert_eq!(before.changes(&dovecot.contents("alice")), expected);
+}
+
 /// A name may hold what separates levels elsewhere.
 #[test]
 fn cyrus_with_dots() {
