@@ -11,7 +11,7 @@ use crate::maildrop::{
     UniqueIdFormat,
 };
 use crate::store::Kept;
-use crate::upstream::UpstreamError;
+use crate::upstream::{UpstreamError, calendar};
 
 /// A maildrop in the making.
 pub(super) struct Assembly<'a> {
@@ -65,14 +65,10 @@ impl<'a> Assembly<'a> {
     /// since 1970. `format` is what suits the upstream where the policy names
     /// none.
     pub fn new(policy: &'a Policy, format: UniqueIdFormat, now: i64, messages: usize) -> Self {
-        let seconds = |age: std::time::Duration| i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         Self {
             policy,
             format: policy.unique_ids.clone().unwrap_or(format),
-            oldest: policy
-                .window
-                .max_age
-                .map(|age| now.saturating_sub(seconds(age))),
+            oldest: policy.window.max_age.map(|age| calendar::before(now, age)),
             kept: None,
             reserved: HashSet::new(),
             suffix: None,

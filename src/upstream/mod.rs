@@ -17,6 +17,7 @@ use crate::sasl::{Credentials, Mechanism};
 use crate::store::{FolderKey, MessageKey};
 
 mod assembly;
+mod calendar;
 mod finding;
 pub mod imap;
 pub mod jmap;

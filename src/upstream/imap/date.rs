@@ -1,5 +1,7 @@
 //! Dates of arrival (INTERNALDATE, RFC 3501 §9, date-time). Pure.
 
+use crate::upstream::calendar::Time;
+
 const MONTHS: [&[u8; 3]; 12] = [
     b"JAN", b"FEB", b"MAR", b"APR", b"MAY", b"JUN", b"JUL", b"AUG", b"SEP", b"OCT", b"NOV", b"DEC",
 ];
@@ -31,49 +33,26 @@ pub(super) fn seconds(text: &[u8]) -> Option<i64> {
         _ => digits(0, 2)?,
     };
     let month = text[3..6].to_ascii_uppercase();
-    let month = MONTHS.iter().position(|name| **name == *month)?;
-    let year = digits(7, 11)?;
-    let (hour, minute, second) = (digits(12, 14)?, digits(15, 17)?, digits(18, 20)?);
+    let month = MONTHS.iter().zip(1..).find(|(name, _)| ***name == *month);
+    let time = Time {
+        year: digits(7, 11)?,
+        month: month?.1,
+        day,
+        hour: digits(12, 14)?,
+        minute: digits(15, 17)?,
+        second: digits(18, 20)?,
+    };
     let (zone_hours, zone_minutes) = (digits(22, 24)?, digits(24, 26)?);
     let sign = match text[21] {
         b'+' => 1,
         b'-' => -1,
         _ => return None,
     };
-    let in_range = (1..=days(year, month)).contains(&day)
-        && hour < 24
-        && minute < 60
-        // A leap second.
-        && second <= 60
-        && zone_hours < 24
-        && zone_minutes < 60;
-    if !in_range {
+    if zone_hours >= 24 || zone_minutes >= 60 {
         return None;
     }
-    let before: i64 = (0..month).map(|month| days(year, month)).sum();
-    let days = days_before(year) - days_before(1970) + before + day - 1;
     let zone = sign * (zone_hours * 3600 + zone_minutes * 60);
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second - zone)
-}
-
-/// Days of a month, from 0.
-fn days(year: i64, month: usize) -> i64 {
-    match month {
-        1 if is_leap(year) => 29,
-        1 => 28,
-        3 | 5 | 8 | 10 => 30,
-        _ => 31,
-    }
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-/// Days in all years before this one, from year 1 on.
-fn days_before(year: i64) -> i64 {
-    let past = year - 1;
-    past * 365 + past.div_euclid(4) - past.div_euclid(100) + past.div_euclid(400)
+    Some(time.since_1970()? - zone)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -19,7 +19,7 @@ use super::shared::Shared;
 use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update};
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Learned, MessageKey, Store};
-use crate::upstream::{Body, UpstreamError, UpstreamSession};
+use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
 
 /// How long LOGOUT may take; nobody waits for it.
 const LOGOUT: Duration = Duration::from_secs(5);
@@ -288,12 +288,6 @@ pub(super) fn message_key(uid_validity: u32, uid: u32) -> [u8; 8] {
     (u64::from(uid_validity) << 32 | u64::from(uid)).to_be_bytes()
 }
 
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs().cast_signed())
-}
-
 pub(super) fn unkept(error: crate::store::StoreError) -> UpstreamError {
     UpstreamError::temporary(error.to_string().as_str())
 }
@@ -385,7 +379,10 @@ impl UpstreamSession for ImapSession {
             self.notes.octets.insert(message, octets);
         }
         if self.policy.expire_after.is_some() && !self.messages.retrieved.contains_key(&message) {
-            self.notes.retrieved.entry(message).or_insert_with(now);
+            self.notes
+                .retrieved
+                .entry(message)
+                .or_insert_with(calendar::now);
         }
         if self.policy.seen == SeenPolicy::OnRetr && !self.mark_as_read(place, &[uid]).await {
             self.notes.unread.insert(message);

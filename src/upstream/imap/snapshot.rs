@@ -9,14 +9,14 @@ use super::folders::{Finder, Layout, Search};
 use super::listing::{Entry, Needs};
 use super::login::Capabilities;
 use super::mailbox;
-use super::session::{Folder, ImapSession, Messages, lost, message_key, now, unkept};
+use super::session::{Folder, ImapSession, Messages, lost, message_key, unkept};
 use crate::maildrop::{
     DeletePolicy, Ingredient, Ingredients, Maildrop, MessageIndex, Policy, SpecialUse,
     UniqueIdFormat,
 };
 use crate::store::Kept;
-use crate::upstream::UpstreamError;
 use crate::upstream::assembly::{self, Assembled, Assembly, Candidate};
+use crate::upstream::{UpstreamError, calendar};
 
 /// What the policies move messages to, as searches of a [`Finder`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +54,8 @@ impl ImapSession {
                 .open_folder(place, kept, needs, most, (&mut finder, targets))
                 .await?;
             let count = contents.entries.len();
-            let fresh = || Assembly::new(&policy, UniqueIdFormat::default(), now(), count);
+            let fresh =
+                || Assembly::new(&policy, UniqueIdFormat::default(), calendar::now(), count);
             let assembly = assembly.get_or_insert_with(fresh);
             if let Some(folder) = self.folders.get(place) {
                 assembly.folder(&folder.name, kept);

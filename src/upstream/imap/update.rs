@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashSet};
 use super::command::Command;
 use super::disposal::{Disposal, Mark};
 use super::removal::Job;
-use super::session::{ImapSession, now};
+use super::session::ImapSession;
 use super::uid_set::UidSet;
 use crate::maildrop::{MessageIndex, Outcome, SeenPolicy, Update};
-use crate::upstream::UpstreamError;
+use crate::upstream::{UpstreamError, calendar};
 
 /// Messages of one folder, by ascending UID.
 type Batch = BTreeMap<u32, MessageIndex>;
@@ -102,8 +102,7 @@ impl ImapSession {
         let Some(after) = self.policy.expire_after else {
             return Vec::new();
         };
-        let after = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
-        let oldest = now().saturating_sub(after);
+        let oldest = calendar::before(calendar::now(), after);
         let is_due = |(message, retrieved): (&MessageIndex, &i64)| {
             let due = *retrieved <= oldest && update.delete().binary_search(message).is_err();
             due.then_some(*message)

@@ -1,14 +1,8 @@
-//! Times: now, and as JMAP writes them (UTCDate, RFC 8620 §1.4).
+//! Times as JMAP writes them (UTCDate, RFC 8620 §1.4). Pure.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::upstream::calendar::Time;
 
-/// Now, in seconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Seconds since 1970. None for what is no UTCDate.
+/// Seconds since 1970; `None` for what is no UTCDate.
 pub(super) fn seconds(date: &str) -> Option<i64> {
     let date = date.strip_suffix('Z')?;
     let (date, fraction) = match date.split_once('.') {
@@ -29,38 +23,15 @@ pub(super) fn seconds(date: &str) -> Option<i64> {
         let text = date.get(from..to).filter(|it| is_number(it))?;
         text.parse::<i64>().ok()
     };
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    // 60: a leap second (RFC 3339 §5.6).
-    let fits = (1..=12).contains(&month)
-        && (1..=days_in(year, month)).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60;
-    fits.then(|| days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    // Leap days before this year, from the year 0 on.
-    let before = |year: i64| {
-        let last = year - 1;
-        year * 365 + last.div_euclid(4) - last.div_euclid(100) + last.div_euclid(400)
+    let time = Time {
+        year: number(0, 4)?,
+        month: number(5, 7)?,
+        day: number(8, 10)?,
+        hour: number(11, 13)?,
+        minute: number(14, 16)?,
+        second: number(17, 19)?,
     };
-    let months: i64 = (1..month).map(|month| days_in(year, month)).sum();
-    before(year) - before(1970) + months + day - 1
+    time.since_1970()
 }
 
 #[cfg(test)]

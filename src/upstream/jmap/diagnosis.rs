@@ -16,12 +16,12 @@ use super::http::Http;
 use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
 use super::messages::{Listed, Making, Messages};
-use super::{date, session, terms};
+use super::{session, terms};
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::sasl::Credentials;
 use crate::store::Kept;
 use crate::upstream::finding::certificate_advice;
-use crate::upstream::{Finding, UpstreamError};
+use crate::upstream::{Finding, UpstreamError, calendar};
 
 /// Walks from DNS to the listing of the inbox and tells of each step. Without
 /// credentials it ends behind the connection: JMAP shows nothing to strangers.
@@ -192,7 +192,7 @@ async fn list(
         sources: &mailboxes.sources,
         kept: &kept,
         sizes: &HashMap::new(),
-        now: date::now(),
+        now: calendar::now(),
     };
     let (_, maildrop) = Messages::assemble(Listed::new(all)?, &making)?;
     if let Some(first) = maildrop.get(0) {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::date;
 use super::messages::Messages;
 use super::update::Folder;
 use crate::maildrop::{MessageIndex, Update};
 use crate::store::{Kept, Learned, Store};
+use crate::upstream::calendar;
 
 /// Sizes and times of messages.
 #[derive(Debug, Default)]
@@ -51,15 +51,14 @@ impl Learning {
     pub fn retrieved(&mut self, message: MessageIndex) {
         if !self.retrieved.contains_key(&message) {
             let news = self.news.entry(message).or_default();
-            news.retrieved.get_or_insert_with(date::now);
+            news.retrieved.get_or_insert_with(calendar::now);
         }
     }
 
     /// Messages that were retrieved as long ago as `age`, before this session,
     /// and are not deleted anyway.
     pub fn expired(&self, age: Duration, update: &Update) -> Vec<MessageIndex> {
-        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        let oldest = date::now().saturating_sub(age);
+        let oldest = calendar::before(calendar::now(), age);
         let due = self.retrieved.iter().filter(|(message, retrieved)| {
             **retrieved <= oldest && update.delete().binary_search(message).is_err()
         });

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use super::Shared;
 use super::api::Api;
 use super::config::Config;
-use super::date;
 use super::download::Download;
 use super::emails::Email;
 use super::http::Http;
@@ -24,7 +23,7 @@ use crate::maildrop::{
 };
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Kept, MessageKey, Store};
-use crate::upstream::{Body, UpstreamError, UpstreamSession};
+use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
 
 /// Where a session is, and under which policies.
 #[derive(Clone)]
@@ -284,7 +283,7 @@ impl UpstreamSession for JmapSession {
             sources,
             kept: &kept,
             sizes: &self.place.shared.octets(self.credentials.mailbox()),
-            now: date::now(),
+            now: calendar::now(),
         };
         let (messages, maildrop) = Messages::assemble(listed, &making)?;
         self.folders = sources
