@@ -187,7 +187,14 @@ impl Command<'_> {
         let argument = match self {
             Self::User(argument) | Self::Response(argument) => *argument,
             Self::Pass(password) => password.reveal(),
-            _ => "",
+            Self::Capa
+            | Self::Stls
+            | Self::AuthPlain
+            | Self::Stat
+            | Self::List
+            | Self::Uidl
+            | Self::Header(_)
+            | Self::Quit => "",
         };
         let mut line = Zeroizing::new(String::with_capacity(argument.len() + 32));
         match self {
@@ -197,7 +204,13 @@ impl Command<'_> {
                 line.push(' ');
             }
             Self::Header(place) => line.push_str(&format!("TOP {} 0", place + 1)),
-            _ => line.push_str(self.name()),
+            Self::Capa
+            | Self::Stls
+            | Self::AuthPlain
+            | Self::Stat
+            | Self::List
+            | Self::Uidl
+            | Self::Quit => line.push_str(self.name()),
         }
         line.push_str(argument);
         line.push_str("\r\n");

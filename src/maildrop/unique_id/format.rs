@@ -300,7 +300,14 @@ impl UniqueIdFormat {
                         (Ingredient::GmailId, false) => 20,
                         (Ingredient::Uid | Ingredient::UidValidity, true) => 8,
                         (Ingredient::Uid | Ingredient::UidValidity, false) => 10,
-                        _ => 1,
+                        (
+                            Ingredient::Guid
+                            | Ingredient::FileName
+                            | Ingredient::HeaderMd5
+                            | Ingredient::EmailId
+                            | Ingredient::BlobId,
+                            _,
+                        ) => 1,
                     };
                     "0".repeat(match width {
                         Width::Padded(width) => digits.max(*width),

@@ -166,7 +166,11 @@ impl ImapSession {
     async fn look(&mut self, job: &mut Job) -> Result<(), UpstreamError> {
         let mark = match job.disposal {
             Disposal::Mark(mark) => Some(mark),
-            _ => None,
+            Disposal::Move(_)
+            | Disposal::CopyThenExpunge(_)
+            | Disposal::Expunge
+            | Disposal::Store
+            | Disposal::Never => None,
         };
         let session_validity = self.folders.get(job.folder).map(|it| it.uid_validity);
         let mut there = HashSet::new();

@@ -108,7 +108,13 @@ pub(super) async fn with_names(api: &Api, policy: &Policy) -> Result<Vec<Mailbox
     const TRIES: usize = 3;
     let moved_to = match &policy.delete {
         DeletePolicy::Move(folder) => Some(folder),
-        _ => None,
+        DeletePolicy::TrashIfThere
+        | DeletePolicy::Trash
+        | DeletePolicy::Archive
+        | DeletePolicy::Expunge
+        | DeletePolicy::Seen
+        | DeletePolicy::Hide
+        | DeletePolicy::Refuse => None,
     };
     let wanted = |mailbox: &Mailbox| {
         let mut folders = policy.folders.iter().chain(moved_to);

@@ -128,7 +128,12 @@ impl Choice<'_> {
                 }
                 found => found,
             },
-            _ => None,
+            DeletePolicy::TrashIfThere
+            | DeletePolicy::Trash
+            | DeletePolicy::Expunge
+            | DeletePolicy::Seen
+            | DeletePolicy::Hide
+            | DeletePolicy::Refuse => None,
         };
         let is_source = |mailbox: &Mailbox| sources.iter().any(|it| *it.id == *mailbox.id);
         let insists = self.policy.delete == DeletePolicy::Trash;
