@@ -1,8 +1,7 @@
 //! `popgate state`: backups of what must last, and the way back from them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::{self, Access, BackupError, Counts, OpenError, StoreError};
@@ -52,7 +51,8 @@ pub async fn export(folder: &Path, to: Option<PathBuf>) -> Result<(), StateError
             .write_all(&backup)
             .and_then(|()| io::stdout().flush())
             .map_err(|error| file_error(Path::new("the standard output"), error))?,
-        Some(path) => to_file(&backup, path).map_err(|error| file_error(path, error))?,
+        Some(path) => store::write_whole(path, |out| out.write_all(&backup))
+            .map_err(|error| file_error(path, error))?,
     }
     say("exported", counts);
     Ok(())
@@ -73,26 +73,6 @@ pub fn import(folder: &Path, from: Option<PathBuf>, replace: bool) -> Result<(),
     })?;
     say("imported", counts);
     Ok(())
-}
-
-fn to_file(backup: &[u8], path: &Path) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    let written = file
-        .write_all(backup)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, path));
-    written.inspect_err(|_| {
-        // Half a backup is none.
-        let _ = fs::remove_file(&new);
-    })
 }
 
 fn file_error(path: &Path, error: io::Error) -> StateError {

@@ -27,10 +27,12 @@ mod held_file;
 mod marker;
 mod part;
 mod records;
+mod whole_file;
 
 pub use access::Access;
 pub use backup::{BackupError, exists, restore};
 pub use records::Counts;
+pub use whole_file::write_whole;
 
 use cache::Cache;
 use durable::Durable;

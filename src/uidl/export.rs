@@ -1,16 +1,15 @@
 //! `popgate uidl export`: the unique ids of a maildrop as popgate serves it now.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Mailboxes, Meter};
 use crate::import::comparison;
 use crate::import::file::{self, Row};
 use crate::maildrop::{DeletePolicy, FolderNameError, Maildrop, Message, UniqueId};
 use crate::sasl::Credentials;
-use crate::store::{Access, FolderKey, Kept, StoreError};
+use crate::store::{Access, FolderKey, Kept, StoreError, write_whole};
 use crate::upstream::{UpstreamError, UpstreamSession};
 
 /// Why nothing was exported.
@@ -87,14 +86,7 @@ pub async fn export(
 fn write(rows: &[Row], to: Option<&Path>) -> io::Result<()> {
     match to {
         None => file::write(rows, &mut BufWriter::new(io::stdout())),
-        Some(path) => {
-            // There as a whole, or as it was.
-            let partial = PathBuf::from(format!("{}.partial", path.display()));
-            let mut out = BufWriter::new(File::create(&partial)?);
-            file::write(rows, &mut out)?;
-            out.get_ref().sync_all()?;
-            std::fs::rename(&partial, path)
-        }
+        Some(path) => write_whole(path, |out| file::write(rows, out)),
     }
 }
 
