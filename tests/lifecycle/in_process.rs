@@ -215,7 +215,7 @@ fn both_families_may_be_listened_to_on_one_port() {
 #[test]
 fn the_idle_limit_counts_commands_and_not_octets() {
     let timeouts = Timeouts {
-        idle: Duration::from_millis(500),
+        idle: Duration::from_millis(1500),
         ..Timeouts::default()
     };
     let gateway = InProcess::start(Limits::default(), timeouts);
@@ -223,7 +223,7 @@ fn the_idle_limit_counts_commands_and_not_octets() {
     client.login("alice", "x");
     client.expect_ok("DELE 1");
     for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
         client.expect_ok("NOOP");
     }
     let ended = loop {
