@@ -24,6 +24,8 @@ use crate::secret::Secret;
 use crate::upstream::transport::{self, Stream};
 use crate::upstream::{Reason, UpstreamError};
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod wire;
 
 use wire::{Status, Wire};

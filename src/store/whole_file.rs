@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use super::part::put;
 
 /// Writes the file at `path`, for its owner alone, by way of one beside it whose
-/// name ends in `.new`. Where it cannot be written, what was at
-/// `path` stays.
+/// name ends in `.new`. Where it cannot be written, what was at `path` stays.
 pub fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,

@@ -19,6 +19,8 @@ use axum::routing::get;
 use futures_util::StreamExt;
 
 mod address;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod mozilla;
 mod outlook;
 mod xml;
