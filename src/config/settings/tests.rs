@@ -243,11 +243,3 @@ fn switches_of_flags_and_environment() {
         );
     }
 }
-
-#[test]
-fn distances() {
-    assert_eq!(distance("", "abc"), 3);
-    assert_eq!(distance("abc", "abc"), 0);
-    assert_eq!(distance("kitten", "sitting"), 3);
-    assert_eq!(distance("upsteam", "upstream"), 1);
-}
