@@ -10,8 +10,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::either::Either;
@@ -19,15 +17,18 @@ use zeroize::Zeroizing;
 
 use super::matching::Place;
 use super::{HeaderHash, Listed, listed};
-use crate::sasl::{self, Credentials, Mechanism};
-use crate::secret::Secret;
+use crate::sasl::Credentials;
 use crate::upstream::transport::{self, Stream};
 use crate::upstream::{Reason, UpstreamError};
 
+mod command;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod login;
 mod wire;
 
+use command::Command;
+use login::{Capabilities, capabilities, log_in};
 use wire::{Status, Wire};
 
 /// An old POP3 server.
@@ -134,9 +135,6 @@ fn protocol(what: &str) -> Pop3Error {
 /// Messages in one maildrop.
 const MOST_MESSAGES: u32 = 5_000_000;
 
-/// Lines of an answer to CAPA.
-const MOST_CAPABILITIES: usize = 200;
-
 /// Commands sent before the first of them is answered. Together they are small
 /// enough to lie in any buffer.
 const PIPELINED: usize = 16;
@@ -149,99 +147,6 @@ const LONGEST_TOP: usize = if cfg!(test) { 4 } else { 150 } * 1024 * 1024;
 
 /// QUIT is a courtesy.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// All that is ever said to an old server.
-enum Command<'a> {
-    Capa,
-    Stls,
-    User(&'a str),
-    Pass(&'a Secret),
-    AuthPlain,
-    /// The response to the challenge of AUTH, in Base64.
-    Response(&'a str),
-    Stat,
-    List,
-    Uidl,
-    /// `TOP n 0`: the header of the message at this place.
-    Header(Place),
-    Quit,
-}
-
-impl Command<'_> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Capa => "CAPA",
-            Self::Stls => "STLS",
-            Self::User(_) => "USER",
-            Self::Pass(_) => "PASS",
-            Self::AuthPlain | Self::Response(_) => "AUTH PLAIN",
-            Self::Stat => "STAT",
-            Self::List => "LIST",
-            Self::Uidl => "UIDL",
-            Self::Header(_) => "TOP",
-            Self::Quit => "QUIT",
-        }
-    }
-
-    /// The command's line. What came from outside was checked for line ends
-    /// when [`Credentials`] were made of it.
-    fn line(&self) -> Zeroizing<String> {
-        let argument = match self {
-            Self::User(argument) | Self::Response(argument) => *argument,
-            Self::Pass(password) => password.reveal(),
-            Self::Capa
-            | Self::Stls
-            | Self::AuthPlain
-            | Self::Stat
-            | Self::List
-            | Self::Uidl
-            | Self::Header(_)
-            | Self::Quit => "",
-        };
-        let mut line = Zeroizing::new(String::with_capacity(argument.len() + 32));
-        match self {
-            Self::Response(_) => {}
-            Self::User(_) | Self::Pass(_) => {
-                line.push_str(self.name());
-                line.push(' ');
-            }
-            Self::Header(place) => line.push_str(&format!("TOP {} 0", place + 1)),
-            Self::Capa
-            | Self::Stls
-            | Self::AuthPlain
-            | Self::Stat
-            | Self::List
-            | Self::Uidl
-            | Self::Quit => line.push_str(self.name()),
-        }
-        line.push_str(argument);
-        line.push_str("\r\n");
-        line
-    }
-}
-
-/// What an old server can do (RFC 2449).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Capabilities {
-    user: bool,
-    plain: bool,
-    top: bool,
-    pipelining: bool,
-}
-
-impl Capabilities {
-    fn add(&mut self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line).to_ascii_uppercase();
-        let mut words = line.split_ascii_whitespace();
-        match words.next() {
-            Some("USER") => self.user = true,
-            Some("SASL") => self.plain |= words.any(|mechanism| mechanism == "PLAIN"),
-            Some("TOP") => self.top = true,
-            Some("PIPELINING") => self.pipelining = true,
-            _ => {}
-        }
-    }
-}
 
 /// A session at an old server, in its TRANSACTION state.
 pub struct Session<S = Stream> {
@@ -437,88 +342,6 @@ async fn request<S: AsyncRead + AsyncWrite + Unpin>(
     match wire.status().await? {
         Status::Ok(text) => Ok(text),
         Status::Err(said) => Err(Pop3Error::Refused(command.name(), said.into())),
-    }
-}
-
-/// What the server can do; `None` where it has no CAPA, as many old ones.
-async fn capabilities<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<S>,
-) -> Result<Option<Capabilities>, Pop3Error> {
-    match request(wire, &Command::Capa).await {
-        Ok(_) => {}
-        Err(Pop3Error::Refused(..)) => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let mut capabilities = Capabilities::default();
-    let mut lines = 0;
-    while let Some(line) = wire.row().await? {
-        lines += 1;
-        if lines > MOST_CAPABILITIES {
-            return Err(protocol("CAPA has too many lines"));
-        }
-        capabilities.add(line);
-    }
-    Ok(Some(capabilities))
-}
-
-async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<S>,
-    offered: Option<Capabilities>,
-    credentials: &Credentials,
-) -> Result<(), Pop3Error> {
-    let Credentials::Password {
-        user,
-        authorize_as: None,
-        password,
-    } = credentials
-    else {
-        return Err(Pop3Error::Unsupported(
-            "an old server is logged in to by a user name and a password",
-        ));
-    };
-    wire.conceal(password.reveal().as_bytes());
-    // Without CAPA there is nothing but USER.
-    let (by_user, by_plain) = offered.map_or((true, false), |it| (it.user, it.plain));
-    // A space, or anything but ASCII, goes for certain only through SASL.
-    let simple = user.bytes().all(|octet| octet.is_ascii_graphic());
-    if by_plain && !(by_user && simple) {
-        let message = sasl::initial_response(Mechanism::Plain, credentials, "", 0);
-        let message = message.ok_or(Pop3Error::Unsupported(
-            "user name and password cannot be written in SASL PLAIN",
-        ))?;
-        let response = Zeroizing::new(STANDARD.encode(&*message));
-        wire.conceal(response.as_bytes());
-        // Servers older than RFC 5034 take no initial response.
-        wire.send(Command::AuthPlain.line().as_bytes()).await?;
-        match wire.challenge().await? {
-            Status::Ok(_) => {}
-            Status::Err(said) => {
-                return Err(Pop3Error::Refused(Command::AuthPlain.name(), said.into()));
-            }
-        }
-        wire.send(Command::Response(&response).line().as_bytes())
-            .await?;
-        let status = wire.status().await?;
-        return judged(status);
-    }
-    if !by_user {
-        return Err(Pop3Error::Unsupported(
-            "the server offers neither USER nor SASL PLAIN on this connection; it may insist on TLS (pop3s:// or pop3+stls://)",
-        ));
-    }
-    for command in [Command::User(user), Command::Pass(password)] {
-        wire.expect_silence()?;
-        wire.send(command.line().as_bytes()).await?;
-        let status = wire.status().await?;
-        judged(status)?;
-    }
-    Ok(())
-}
-
-fn judged(status: Status) -> Result<(), Pop3Error> {
-    match status {
-        Status::Ok(_) => Ok(()),
-        Status::Err(said) => Err(Pop3Error::Login(said.into())),
     }
 }
 

@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::import::Flaw;
+use crate::secret::Secret;
 
 /// What the client must say, and what it hears then. The server leaves behind
 /// the last line.
