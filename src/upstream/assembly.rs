@@ -28,6 +28,9 @@ pub(super) struct Assembly<'a> {
     suffix: Option<String>,
     messages: MaildropBuilder,
     rows: Vec<u32>,
+    /// Messages that are there and not shown, ascending: their unique ids are
+    /// not free for others (RFC 1939 §7).
+    left_out: Vec<u32>,
     /// Places among the frozen ones; empty while none is.
     ranks: Vec<u32>,
     /// Times of arrival; empty where they do not matter.
@@ -40,6 +43,8 @@ pub(super) struct Candidate<'a> {
     pub row: u32,
     /// Octets as listed.
     pub octets: u64,
+    /// The upstream says that it is not to be shown.
+    pub is_hidden: bool,
     /// When it arrived, in seconds since 1970; needed where
     /// [`Policy::needs_arrival`].
     pub received: Option<i64>,
@@ -74,6 +79,7 @@ impl<'a> Assembly<'a> {
             suffix: None,
             messages: MaildropBuilder::with_capacity(messages),
             rows: Vec::with_capacity(messages),
+            left_out: Vec::new(),
             ranks: Vec::new(),
             received: Vec::new(),
         }
@@ -93,16 +99,21 @@ impl<'a> Assembly<'a> {
 
     /// The next message of the folder, in the order of arrival.
     pub fn message(&mut self, message: &Candidate<'_>) -> Result<(), UpstreamError> {
-        if let Some(oldest) = self.oldest
-            && received(message)? < oldest
-        {
-            return Ok(());
+        let is_old = match self.oldest {
+            Some(oldest) => received(message)? < oldest,
+            None => false,
+        };
+        let is_hidden = |kept: &Kept| kept.hidden.contains(message.key);
+        if is_old || message.is_hidden || self.kept.is_some_and(is_hidden) {
+            let none_is_frozen = self.kept.is_none_or(|kept| kept.frozen.is_empty());
+            if none_is_frozen && self.format.tells_apart() {
+                return Ok(());
+            }
+            let place = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+            self.left_out.push(place);
         }
         let (mut octets, mut frozen) = (message.octets, None);
         if let Some(kept) = self.kept {
-            if kept.hidden.contains(message.key) {
-                return Ok(());
-            }
             octets = kept.octets.get(message.key).copied().unwrap_or(octets);
             frozen = kept.frozen.get(message.key);
         }
@@ -163,8 +174,9 @@ impl<'a> Assembly<'a> {
     /// all are, as they are.
     fn order(&self) -> Option<Vec<u32>> {
         let count = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        let mut order: Vec<u32> = (0..count).collect();
-        let mut changed = false;
+        let is_shown = |place: &u32| self.left_out.binary_search(place).is_err();
+        let mut order: Vec<u32> = (0..count).filter(is_shown).collect();
+        let mut changed = !self.left_out.is_empty();
         if let Some(most) = self.policy.window.max_messages
             && order.len() > most
         {

@@ -146,6 +146,17 @@ impl UniqueIdFormat {
         })
     }
 
+    /// Whether no two messages of a folder can come out alike. Else, copies may.
+    pub fn tells_apart(&self) -> bool {
+        let apart = |it| {
+            matches!(
+                it,
+                Ingredient::Uid | Ingredient::GmailId | Ingredient::BlobId
+            )
+        };
+        self.ingredients().any(apart)
+    }
+
     /// The unique id of a message, or what had to be known of it and is not.
     /// Two messages of a folder may come out alike where the ingredients are:
     /// copies share an EMAILID.

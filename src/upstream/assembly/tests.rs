@@ -17,6 +17,7 @@ fn assemble(policy: &Policy, folders: &[Folder<'_>]) -> (Vec<String>, Vec<u32>) 
             let candidate = Candidate {
                 row,
                 octets: 100,
+                is_hidden: false,
                 received: Some(NOW - age),
                 key: &uid.to_be_bytes(),
                 known: Ingredients {
@@ -59,6 +60,41 @@ fn what_is_hidden_is_left_out() {
     let (ids, rows) = inbox(&Policy::default(), &kept, &[(4, 0), (7, 0), (9, 0)]);
     assert_eq!(ids, ["4", "9"]);
     assert_eq!(rows, [0, 2]);
+}
+
+/// A message that is there and not shown keeps its unique id: no other one gets
+/// it, and none of the others is renamed.
+#[test]
+fn what_is_left_out_leaves_no_unique_id_free() {
+    let by_email = |window| Policy {
+        unique_ids: Some("%{emailid}".parse().unwrap()),
+        window,
+        ..Policy::default()
+    };
+    let listed = [(1, 90), (2, 80), (3, 70), (5, 0)];
+    let all = by_email(Window::default());
+    let (ids, _) = inbox(&all, &Kept::default(), &listed);
+    assert_eq!(ids, ["odd", "even", "odd-2", "odd-3"]);
+    let mut kept = Kept::default();
+    kept.hidden.insert(key(1));
+    let (ids, rows) = inbox(&all, &kept, &listed);
+    assert_eq!(ids, ["even", "odd-2", "odd-3"]);
+    assert_eq!(rows, [1, 2, 3]);
+    let lately = by_email(Window {
+        max_age: Some(Duration::from_secs(75)),
+        max_messages: None,
+    });
+    let (ids, rows) = inbox(&lately, &Kept::default(), &listed);
+    assert_eq!(ids, ["odd-2", "odd-3"]);
+    assert_eq!(rows, [2, 3]);
+    let (ids, _) = inbox(&lately, &kept, &listed[..2]);
+    assert_eq!(ids, [""; 0]);
+    // An id that is frozen is not free either.
+    let mut kept = frozen(&[(1, 0, "5")]);
+    kept.hidden.insert(key(1));
+    let (ids, rows) = inbox(&Policy::default(), &kept, &listed);
+    assert_eq!(ids, ["2", "3", "5-2"]);
+    assert_eq!(rows, [1, 2, 3]);
 }
 
 #[test]
@@ -198,6 +234,7 @@ fn true_sizes_are_known_from_before() {
     let mut assembly = Assembly::new(&policy, "%u".parse().unwrap(), NOW, 0);
     assembly.folder("INBOX", &kept);
     let candidate = Candidate {
+        is_hidden: false,
         row: 0,
         octets: 100,
         received: None,
@@ -222,6 +259,7 @@ fn an_ingredient_that_the_upstream_lacks_is_a_setting_to_change() {
     let mut assembly = Assembly::new(&policy, "%u".parse().unwrap(), NOW, 0);
     assembly.folder("INBOX", &kept);
     let candidate = Candidate {
+        is_hidden: false,
         row: 0,
         octets: 100,
         received: None,

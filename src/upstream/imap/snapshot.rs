@@ -204,21 +204,22 @@ impl ImapSession {
         listed.octets.reserve_exact(contents.entries.len());
         for entry in contents.entries {
             let Entry { uid, place, octets } = entry;
-            if contents.hidden.contains(uid) {
-                continue;
-            }
-            if contents.deleted.contains(uid) {
-                if !unfinished.contains(&uid) {
-                    continue;
+            let mut is_hidden = contents.hidden.contains(uid);
+            if !is_hidden && contents.deleted.contains(uid) {
+                match unfinished.contains(&uid) {
+                    true => marked.push(uid),
+                    false => is_hidden = true,
                 }
-                marked.push(uid);
             }
             let row = u32::try_from(listed.uids.len()).unwrap_or(u32::MAX);
-            listed.uids.push(uid);
-            listed.octets.push(octets);
+            if !is_hidden {
+                listed.uids.push(uid);
+                listed.octets.push(octets);
+            }
             assembly.message(&Candidate {
                 row,
                 octets: learned.get(&uid).copied().unwrap_or(octets),
+                is_hidden,
                 received: contents.details.arrival(place),
                 key: &message_key(uid_validity, uid),
                 known: Ingredients {

@@ -128,9 +128,6 @@ impl Messages {
                 };
                 assembly.folder(&source.name, kept);
             }
-            if email.is_hidden {
-                continue;
-            }
             let received = if needs_arrival {
                 let malformed = || UpstreamError::protocol("receivedAt is no date");
                 Some(date::seconds(email.received_at).ok_or_else(malformed)?)
@@ -142,6 +139,7 @@ impl Messages {
             assembly.message(&Candidate {
                 row,
                 octets: octets.unwrap_or(email.size),
+                is_hidden: email.is_hidden,
                 received,
                 key: unique_id.as_bytes(),
                 known: Ingredients {
