@@ -75,6 +75,7 @@ pub(super) async fn serve(
         peer,
         certificates,
         upstream: None,
+        heeds_delivery: false,
         lock: None,
         record,
     };
@@ -87,6 +88,8 @@ struct Driver {
     peer: SocketAddr,
     certificates: Option<Arc<Certificates>>,
     upstream: Option<UpstreamConnection>,
+    /// See [`Opened`].
+    heeds_delivery: bool,
     lock: Option<Lock>,
     login_deadline: Instant,
     /// When a command was last dealt with, and its answer sent.
@@ -299,9 +302,11 @@ impl Driver {
                     lock,
                     maildrop,
                     terms,
+                    heeds_delivery,
                     folders,
                     shared,
                 } = opened;
+                self.heeds_delivery = heeds_delivery;
                 self.upstream = Some(upstream);
                 self.lock = Some(lock);
                 self.record.opened(&folders, shared);
@@ -350,6 +355,14 @@ impl Driver {
                 }
                 self.record.retrieved += 1;
                 context.metrics.messages_retrieved.inc();
+                // What is still here was not delivered; and the client does not
+                // wait for what is done about it upstream.
+                if self.heeds_delivery
+                    && let Err(gone) = self.client.flush().await
+                {
+                    self.client.abort();
+                    return Next::End(gone.into());
+                }
                 upstream.delivered(index, delivered.octets).await;
                 Next::Input(Input::Delivered {
                     octets: Some(delivered.octets),

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::{Gateway, Pop3, ScriptedImap};
+use crate::support::{Answer, Gateway, Pop3, ScriptedImap};
 
 /// A gateway with these lines in its configuration.
 fn configured(imap: &ScriptedImap, lines: &str) -> (Gateway, tempfile::NamedTempFile) {
@@ -155,4 +155,21 @@ fn without_a_separator_no_user_name_names_a_folder() {
     let mut client = gateway.pop3();
     client.login("alice+*", "pw-alice+*");
     client.quit();
+}
+
+/// What is done about a message behind its delivery is no reason to keep its end
+/// from the client.
+#[test]
+fn a_message_does_not_wait_for_its_mark() {
+    let imap = ScriptedImap::builder()
+        .messages(&[b"\r\na\r\n"])
+        .on("UID STORE", |_, _| Answer::Hang(Vec::new()))
+        .start();
+    let (gateway, _file) = configured(&imap, "seen = \"on-retr\"");
+    let mut client = gateway.pop3();
+    client.login("alice", "pw-alice");
+    assert_eq!(client.retrieve(1), b"\r\na\r\n");
+    // It has come before the upstream is given up.
+    let silence = "messages are not marked as read";
+    assert!(!gateway.logs().contains(silence));
 }
