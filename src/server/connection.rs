@@ -75,7 +75,6 @@ pub(super) async fn serve(
         peer,
         certificates,
         upstream: None,
-        heeds_delivery: false,
         lock: None,
         record,
     };
@@ -88,8 +87,6 @@ struct Driver {
     peer: SocketAddr,
     certificates: Option<Arc<Certificates>>,
     upstream: Option<UpstreamConnection>,
-    /// See [`Opened`].
-    heeds_delivery: bool,
     lock: Option<Lock>,
     login_deadline: Instant,
     /// When a command was last dealt with, and its answer sent.
@@ -302,11 +299,9 @@ impl Driver {
                     lock,
                     maildrop,
                     terms,
-                    heeds_delivery,
                     folders,
                     shared,
                 } = opened;
-                self.heeds_delivery = heeds_delivery;
                 self.upstream = Some(upstream);
                 self.lock = Some(lock);
                 self.record.opened(&folders, shared);
@@ -339,7 +334,8 @@ impl Driver {
         let context = &self.context;
         let mut delivered =
             delivery::deliver(context, upstream, &mut self.client, index, octets, portion).await;
-        // Not to be counted while its last octets wait to be sent.
+        // What is still here was not delivered; and the client does not wait
+        // for what is done about it upstream.
         if matters
             && delivered.is_ok()
             && let Err(gone) = self.client.flush().await
@@ -355,14 +351,6 @@ impl Driver {
                 }
                 self.record.retrieved += 1;
                 context.metrics.messages_retrieved.inc();
-                // What is still here was not delivered; and the client does not
-                // wait for what is done about it upstream.
-                if self.heeds_delivery
-                    && let Err(gone) = self.client.flush().await
-                {
-                    self.client.abort();
-                    return Next::End(gone.into());
-                }
                 upstream.delivered(index, delivered.octets).await;
                 Next::Input(Input::Delivered {
                     octets: Some(delivered.octets),

@@ -13,7 +13,7 @@ use super::lock::Lock;
 use super::policies::Admission;
 use super::record::shown;
 use super::refusal;
-use crate::maildrop::{Maildrop, Policy, SeenPolicy};
+use crate::maildrop::{Maildrop, Policy};
 use crate::metrics::{Counted, LoginResult};
 use crate::pop3::{Refusal, Terms};
 use crate::sasl::Credentials;
@@ -32,8 +32,6 @@ pub(super) struct Opened {
     pub lock: Lock,
     pub maildrop: Maildrop,
     pub terms: Terms,
-    /// What was delivered is marked as read, or its time begins to run.
-    pub heeds_delivery: bool,
     /// By the names they have upstream.
     pub folders: Vec<String>,
     /// Whose they are, where another user shares them.
@@ -146,8 +144,6 @@ impl Opening {
                     lock,
                     maildrop: listed,
                     terms,
-                    heeds_delivery: rules.policy.seen == SeenPolicy::OnRetr
-                        || rules.policy.expire_after.is_some(),
                     folders,
                     shared: rules.policy.shared.clone(),
                 })

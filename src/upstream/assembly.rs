@@ -204,22 +204,23 @@ impl<'a> Assembly<'a> {
     }
 
     /// Renames messages whose unique id another one has: the first in the order
-    /// of arrival keeps it, the others get `-2`, `-3`. Frozen ids stay.
+    /// of arrival keeps it, the others get `-2`, `-3`. Frozen ids stay, unless
+    /// two folders have frozen the same one.
     fn tell_apart(&mut self) -> Result<(), UpstreamError> {
         let messages = std::mem::take(&mut self.messages);
         let mut renamed = MaildropBuilder::with_capacity(self.rows.len());
         let mut taken: HashSet<String> = HashSet::new();
         let mut made: HashSet<&str> = HashSet::new();
+        let mut keeps: Vec<bool> = Vec::with_capacity(self.rows.len());
         for (place, message) in messages.iter().enumerate() {
             made.insert(message.unique_id);
-            if is_frozen(&self.ranks, place) && !taken.insert(message.unique_id.to_owned()) {
-                return Err(unreadable(MaildropError::DuplicateUniqueId));
-            }
+            let is_frozen = is_frozen(&self.ranks, place);
+            keeps.push(is_frozen && taken.insert(message.unique_id.to_owned()));
         }
-        for (place, message) in messages.iter().enumerate() {
+        for (message, keeps) in messages.iter().zip(keeps) {
             let same = UniqueId::of(message.unique_id.to_owned());
             let mut take = |id: &str| !self.reserved.contains(id) && taken.insert(id.to_owned());
-            let unique_id = if is_frozen(&self.ranks, place) || take(same.as_str()) {
+            let unique_id = if keeps || take(same.as_str()) {
                 same
             } else {
                 let others = (2u32..).map(|copy| same.with_suffix(&format!("-{copy}")));

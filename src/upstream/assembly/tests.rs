@@ -216,6 +216,17 @@ fn a_frozen_id_is_nobody_elses_when_its_message_is_gone() {
 }
 
 #[test]
+fn two_folders_that_have_frozen_the_same_id_are_told_apart() {
+    let policy = Policy {
+        folders: vec![FolderName::inbox(), "Junk".parse().unwrap()],
+        ..Policy::default()
+    };
+    let (one, other) = (frozen(&[(4, 0, "old")]), frozen(&[(4, 1, "old")]));
+    let folders: [Folder<'_>; 2] = [("INBOX", &one, &[(4, 0)]), ("Junk", &other, &[(4, 0)])];
+    assert_eq!(assemble(&policy, &folders).0, ["old", "old-2"]);
+}
+
+#[test]
 fn copies_are_renamed_in_the_order_of_arrival() {
     let policy = Policy {
         unique_ids: Some("emailid".parse().unwrap()),
