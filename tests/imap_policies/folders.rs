@@ -1,6 +1,7 @@
 //! Other folders than INBOX, and several at once.
 
 use super::*;
+use crate::support::scripted_imap::Mailbox;
 
 fn names(upstream: &Imap, policy: &Policy) -> Vec<String> {
     let credentials = Credentials::password("alice", "pw-alice").unwrap();
@@ -233,6 +234,69 @@ fn shared(rig: Rig) {
             ..folders(&["INBOX"])
         };
         assert!(run(try_open(&rig.upstream, &nobody)).is_err());
+    }
+}
+
+/// What its user names himself is as much another user's: who hides a message
+/// there hides it from nobody else.
+#[test]
+fn hidden_in_a_mailbox_of_another_user_by_its_full_name() {
+    let dovecot = || Dovecot::with(&[("SHARING", "1")]).map(Server::Dovecot);
+    let cyrus = || Cyrus::start().map(Server::Cyrus);
+    let servers = [(dovecot(), "shared/bob"), (cyrus(), "Other Users/bob")];
+    for (server, name) in servers {
+        let Some(server) = server else { continue };
+        let store = TempStore::new();
+        let rig = Rig::new(server, Some(store.clone()));
+        let mut bob = rig.server.get().imap("bob");
+        bob.ok("SETACL INBOX alice lrswte");
+        for number in 1..=3 {
+            bob.append("INBOX", &messages::plain(number, 300));
+        }
+        let hide = Policy {
+            delete: DeletePolicy::Hide,
+            ..folders(&[name])
+        };
+        let (mut session, _) = rig.open(&hide);
+        delete(&mut session, &[1]);
+        assert_eq!(rig.open(&hide).1.len(), 2, "{name}");
+        let held = bob.dump("INBOX");
+        assert_eq!(numbers(&held), [1, 2, 3]);
+        assert_eq!(with_flag(&held, "$POP3Deleted"), [0; 0], "{name}");
+    }
+}
+
+#[test]
+fn what_is_deleted_goes_to_ones_own_trash() {
+    // bob shares his; whether there is one of ones own is said by its name.
+    for (own, expected) in [(Some("Trash"), "Trash"), (None, "nowhere")] {
+        let server = ScriptedImap::builder()
+            .messages(&[messages::plain(1, 300)])
+            .world(|world| {
+                world.mailboxes.truncate(1);
+                let of_bob = Mailbox::new("Other Users/bob/Trash", Some("\\Trash"));
+                world.mailboxes.push(of_bob);
+                world
+                    .mailboxes
+                    .extend(own.map(|name| Mailbox::new(name, None)));
+            })
+            .on("NAMESPACE", |command, _| {
+                let told = "* NAMESPACE ((\"\" \"/\")) ((\"Other Users/\" \"/\")) NIL";
+                support::Answer::send(format!("{told}\r\n{}", command.ok("done")))
+            })
+            .start();
+        let gateway = scripted(&server, None);
+        let (mut session, _) = run(try_open(&gateway, &Policy::default())).unwrap();
+        delete(&mut session, &[0]);
+        assert_eq!(server.uids("INBOX"), [0; 0]);
+        assert_eq!(server.uids("Other Users/bob/Trash"), [0; 0], "{expected}");
+        if let Some(own) = own {
+            assert_eq!(server.uids(own), [1]);
+        }
+        if own.is_none() {
+            assert_refused(&gateway, &policy(DeletePolicy::Trash), "no Trash");
+            assert_refused(&gateway, &folders(&["trash"]), "no such folder");
+        }
     }
 }
 

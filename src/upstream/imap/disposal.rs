@@ -60,6 +60,8 @@ pub(super) struct Circumstances<'a> {
     /// What the user may do there (RFC 4314), where it was asked.
     pub rights: Option<&'a str>,
     pub has_store: bool,
+    /// The mailbox is another user's, or everybody's.
+    pub is_shared: bool,
     /// Messages of this mailbox are hidden by the store already.
     pub hides_by_store: bool,
 }
@@ -75,9 +77,9 @@ pub(super) struct Decision {
 }
 
 /// Whether a mailbox has to be opened for writing before more is known.
-pub(super) fn may_write(policy: &Policy, hides_by_store: bool) -> bool {
+pub(super) fn may_write(policy: &Policy, hides_by_store: bool, is_shared: bool) -> bool {
     let by_store = policy.delete == DeletePolicy::Hide
-        && (hides_by_store || policy.shared.is_some())
+        && (hides_by_store || is_shared)
         && policy.seen == SeenPolicy::Never
         && policy.expire_after.is_none();
     policy.writes() && !by_store
@@ -173,7 +175,7 @@ impl Circumstances<'_> {
     /// are those of all its users.
     fn hide(&self) -> Result<Disposal, UpstreamError> {
         let keeps_keyword = !self.selected.read_only
-            && self.policy.shared.is_none()
+            && !self.is_shared
             && self.selected.keeps(HIDDEN).unwrap_or(false);
         if keeps_keyword && !self.hides_by_store {
             Ok(Disposal::Mark(Mark::Hidden))

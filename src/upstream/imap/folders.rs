@@ -6,7 +6,7 @@ use super::connection::{Connection, Event};
 use super::login::Capabilities;
 use super::special_use;
 use super::status::Kind;
-use super::untagged::{Listed, Namespaces};
+use super::untagged::{Listed, Namespace, Namespaces};
 use super::utf7;
 use crate::maildrop::{FolderName, Policy, SpecialUse};
 use crate::upstream::{Reason, UpstreamError};
@@ -32,6 +32,9 @@ pub(super) struct Search {
 pub(super) struct Finder {
     searches: Vec<Search>,
     listed: Vec<Listed>,
+    /// How the mailboxes are arranged, where that was asked for: what is another
+    /// user's is then not taken for ones own Trash.
+    layout: Option<Layout>,
 }
 
 /// Mailboxes that are kept of all answers to LIST.
@@ -82,6 +85,33 @@ impl Layout {
             _ => personal.iter().map(|it| it.prefix.clone()).collect(),
         }
     }
+}
+
+impl Layout {
+    /// Whether a mailbox is another user's, or everybody's (RFC 2342 §5): as the
+    /// longest prefix says that its name begins with.
+    pub fn is_of_others(&self, name: &str) -> bool {
+        let Namespaces {
+            personal,
+            others,
+            shared,
+        } = &self.namespaces;
+        let longest = |namespaces: &mut dyn Iterator<Item = &Namespace>| {
+            let within = namespaces.filter(|it| is_within(name, it));
+            within.map(|it| it.prefix.len()).max()
+        };
+        let own = longest(&mut personal.iter());
+        // The inbox is ones own, whatever is said.
+        !name.eq_ignore_ascii_case("INBOX") && longest(&mut others.iter().chain(shared)) > own
+    }
+}
+
+/// Whether a name lies in a namespace. That a namespace's own root lies there is
+/// not told by its prefix, which ends in the delimiter.
+fn is_within(name: &str, namespace: &Namespace) -> bool {
+    let root = namespace.delimiter.as_deref();
+    let root = root.and_then(|it| namespace.prefix.strip_suffix(it));
+    name.starts_with(&namespace.prefix) || root.is_some_and(|root| root == name)
 }
 
 /// A name as it was written, and with the server's delimiter between its levels.
@@ -184,15 +214,16 @@ impl Search {
                 .any(|special_use| special_use::may_be(listed, *special_use))
     }
 
-    fn find<'a>(&self, listed: &'a [Listed]) -> Option<&'a str> {
+    fn find<'a>(&self, listed: &'a [Listed], layout: Option<&Layout>) -> Option<&'a Listed> {
         let named = |name: &String| {
             let mut usable = listed.iter().filter(|it| it.is_selectable);
             usable.find(|it| is_same(name, &it.name))
         };
-        let used = |special_use: &SpecialUse| special_use::find(listed, *special_use);
+        let is_own = |it: &&Listed| !layout.is_some_and(|layout| layout.is_of_others(&it.name));
+        let own = listed.iter().filter(is_own);
+        let used = |special_use: &SpecialUse| special_use::find(own.clone(), *special_use);
         let found = self.exact.iter().find_map(named);
-        let found = found.or_else(|| self.uses.iter().find_map(used))?;
-        Some(real_name(&found.name))
+        found.or_else(|| self.uses.iter().find_map(used))
     }
 }
 
@@ -221,7 +252,23 @@ impl Finder {
         Self {
             searches,
             listed: Vec::new(),
+            layout: None,
         }
+    }
+
+    /// From now on what is another user's is told from ones own.
+    pub fn know(&mut self, layout: &Layout) {
+        self.layout = Some(layout.clone());
+    }
+
+    /// Whether something was found by its use that may be another user's.
+    pub fn is_doubtful(&self) -> bool {
+        let mut found = self.searches.iter().filter_map(|search| {
+            let found = search.find(&self.listed, self.layout.as_ref())?;
+            let by_use = !search.exact.iter().any(|name| is_same(name, &found.name));
+            by_use.then_some(found)
+        });
+        self.layout.is_none() && found.any(special_use::may_be_of_others)
     }
 
     /// The commands to send at once, each a LIST.
@@ -268,7 +315,10 @@ impl Finder {
         let search = self.searches.get(search)?;
         match search.exact.as_slice() {
             [inbox] if inbox == "INBOX" => Some("INBOX"),
-            _ => search.find(&self.listed),
+            _ => {
+                let found = search.find(&self.listed, self.layout.as_ref())?;
+                Some(real_name(&found.name))
+            }
         }
     }
 
@@ -339,6 +389,7 @@ pub(super) async fn resolve(
         });
     }
     let mut finder = Finder::new(searches);
+    finder.know(layout);
     finder.run(connection, capabilities).await?;
     let mut names = Vec::with_capacity(policy.folders.len());
     for (place, folder) in policy.folders.iter().enumerate() {

@@ -125,7 +125,11 @@ impl ImapSession {
         let policy = Arc::clone(&self.policy);
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         let capabilities = &self.capabilities;
-        let opens_to_write = may_write(&policy, !kept.hidden.is_empty());
+        // By its configuration, or because its user named it so.
+        let layout = self.layout.as_ref();
+        let is_shared =
+            policy.shared.is_some() || layout.is_some_and(|layout| layout.is_of_others(&name));
+        let opens_to_write = may_write(&policy, !kept.hidden.is_empty(), is_shared);
         let asks_rights = opens_to_write && name != "INBOX" && capabilities.has("ACL");
         // What is found beside the first is there for all.
         let nothing = &mut Finder::new(Vec::new());
@@ -139,6 +143,13 @@ impl ImapSession {
             beside,
         )
         .await?;
+        if place == 0 && finder.is_doubtful() {
+            let layout = match &mut self.layout {
+                Some(layout) => layout,
+                none => none.insert(Layout::ask(connection, capabilities).await?),
+            };
+            finder.know(layout);
+        }
         let mut selected = opened.selected;
         let uid_validity = selected.uid_validity;
         let hides_by_store = kept
@@ -152,6 +163,7 @@ impl ImapSession {
             selected: &selected,
             rights: opened.rights.as_deref(),
             has_store: self.has_store,
+            is_shared,
             hides_by_store,
         }
         .decide(
@@ -169,7 +181,7 @@ impl ImapSession {
         }
         let question = Question {
             needs,
-            hidden: policy.delete == DeletePolicy::Hide && policy.shared.is_none(),
+            hidden: policy.delete == DeletePolicy::Hide && !is_shared,
             most,
         };
         let contents = contents::list(connection, capabilities, &selected, question).await?;

@@ -44,8 +44,11 @@ pub(super) fn patterns(special_use: SpecialUse) -> &'static [&'static str] {
 
 /// The mailbox with this use: one that says so, on the top level before others;
 /// else the one with the first of its names.
-pub(super) fn find(listed: &[Listed], special_use: SpecialUse) -> Option<&Listed> {
-    let usable = || listed.iter().filter(|it| may_be(it, special_use));
+pub(super) fn find<'a>(
+    listed: impl Iterator<Item = &'a Listed> + Clone,
+    special_use: SpecialUse,
+) -> Option<&'a Listed> {
+    let usable = || listed.clone().filter(|it| may_be(it, special_use));
     let declared = || usable().filter(|it| it.uses.contains(&special_use));
     let named = |name: &str| usable().find(|it| leaf(it) == Some(name));
     declared()
@@ -63,6 +66,11 @@ pub(super) fn may_be(mailbox: &Listed, special_use: SpecialUse) -> bool {
     usable
         && (mailbox.uses.contains(&special_use)
             || leaf(mailbox).is_some_and(|leaf| names(special_use).contains(&leaf)))
+}
+
+/// Whether a mailbox lies where those of other users may lie as well.
+pub(super) fn may_be_of_others(mailbox: &Listed) -> bool {
+    leaf(mailbox).is_none()
 }
 
 /// The name of a mailbox on the top level, or directly below INBOX or Gmail's
@@ -100,7 +108,7 @@ mod tests {
     }
 
     fn trash(listed: &[Listed]) -> Option<&str> {
-        find(listed, SpecialUse::Trash).map(|it| it.name.as_str())
+        find(listed.iter(), SpecialUse::Trash).map(|it| it.name.as_str())
     }
 
     #[test]

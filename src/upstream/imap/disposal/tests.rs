@@ -13,6 +13,7 @@ struct Case {
     selected: Selected,
     rights: Option<&'static str>,
     has_store: bool,
+    is_shared: bool,
     hides_by_store: bool,
 }
 
@@ -27,6 +28,7 @@ impl Case {
             selected: Selected::with_permanent_flags(&["\\Seen", "\\Deleted", "\\*"]),
             rights: None,
             has_store: false,
+            is_shared: false,
             hides_by_store: false,
         }
     }
@@ -39,6 +41,7 @@ impl Case {
             selected: &self.selected,
             rights: self.rights,
             has_store: self.has_store,
+            is_shared: self.is_shared,
             hides_by_store: self.hides_by_store,
         }
         .decide(target, Some("Trash"))
@@ -132,7 +135,7 @@ fn hidden_by_keyword_else_by_the_store_else_not() {
     case.has_store = false;
     case.refused(None, "--state");
     let mut shared = Case::of(DeletePolicy::Hide);
-    shared.policy.shared = Some("bob".to_owned());
+    shared.is_shared = true;
     shared.refused(None, "--state");
     shared.has_store = true;
     assert_eq!(shared.disposal(None), Disposal::Store);
@@ -188,13 +191,14 @@ fn only_who_writes_opens_to_write() {
         delete,
         ..Policy::default()
     };
-    assert!(may_write(&Policy::default(), false));
-    assert!(!may_write(&policy(DeletePolicy::Refuse), false));
-    assert!(may_write(&policy(DeletePolicy::Hide), false));
-    assert!(!may_write(&policy(DeletePolicy::Hide), true));
+    assert!(may_write(&Policy::default(), false, false));
+    assert!(!may_write(&policy(DeletePolicy::Refuse), false, false));
+    assert!(may_write(&policy(DeletePolicy::Hide), false, false));
+    assert!(!may_write(&policy(DeletePolicy::Hide), true, false));
+    assert!(!may_write(&policy(DeletePolicy::Hide), false, true));
     let marks = Policy {
         seen: SeenPolicy::OnRetr,
         ..policy(DeletePolicy::Hide)
     };
-    assert!(may_write(&marks, true));
+    assert!(may_write(&marks, true, false));
 }

@@ -34,6 +34,10 @@ fn listed(names: &[&str]) -> Vec<Listed> {
     names.iter().map(listed).collect()
 }
 
+fn found<'a>(search: &Search, listed: &'a [Listed]) -> Option<&'a str> {
+    search.find(listed, None).map(|it| real_name(&it.name))
+}
+
 #[test]
 fn names_are_tried_as_written_and_as_the_server_separates_them() {
     let dovecot = layout("", "/", &[]);
@@ -68,13 +72,13 @@ fn the_first_that_is_there_is_taken() {
         &Capabilities::default(),
     );
     let both = listed(&["INBOX.Junk", "Junk", "Junk2"]);
-    assert_eq!(search.find(&both), Some("Junk"));
-    assert_eq!(search.find(&both[..1]), Some("INBOX.Junk"));
-    assert_eq!(search.find(&listed(&["Inbox.Junk"])), Some("Inbox.Junk"));
-    assert_eq!(search.find(&listed(&["inboxes.Junk", "junk2"])), None);
+    assert_eq!(found(&search, &both), Some("Junk"));
+    assert_eq!(found(&search, &both[..1]), Some("INBOX.Junk"));
+    assert_eq!(found(&search, &listed(&["Inbox.Junk"])), Some("Inbox.Junk"));
+    assert_eq!(found(&search, &listed(&["inboxes.Junk", "junk2"])), None);
     let mut unselectable = listed(&["Junk"]);
     unselectable[0].is_selectable = false;
-    assert_eq!(search.find(&unselectable), None);
+    assert_eq!(found(&search, &unselectable), None);
 }
 
 #[test]
@@ -83,14 +87,14 @@ fn the_names_of_uses_stand_for_them_where_there_is_no_such_folder() {
     let archive = Search::of_name(&name("archive"), &layout("", "/", &[]), &plain);
     let mut mailboxes = listed(&["Ablage", "archive"]);
     mailboxes[0].uses = vec![SpecialUse::Archive];
-    assert_eq!(archive.find(&mailboxes), Some("archive"));
-    assert_eq!(archive.find(&mailboxes[..1]), Some("Ablage"));
+    assert_eq!(found(&archive, &mailboxes), Some("archive"));
+    assert_eq!(found(&archive, &mailboxes[..1]), Some("Ablage"));
     // Gmail has none but All Mail.
     mailboxes[0].uses = vec![SpecialUse::All];
-    assert_eq!(archive.find(&mailboxes[..1]), None);
+    assert_eq!(found(&archive, &mailboxes[..1]), None);
     let gmail = Capabilities::new(&["X-GM-EXT-1".to_owned()]);
     let archive = Search::of_use(SpecialUse::Archive, &gmail);
-    assert_eq!(archive.find(&mailboxes[..1]), Some("Ablage"));
+    assert_eq!(found(&archive, &mailboxes[..1]), Some("Ablage"));
 }
 
 #[test]
@@ -142,4 +146,31 @@ fn few_mailboxes_of_many_are_kept() {
     let endless = listed(&["a"]).remove(0);
     let heard = (0..MOST_LISTED).try_for_each(|_| finder.hear(endless.clone()));
     assert!(heard.is_err());
+}
+
+#[test]
+fn whose_a_mailbox_is() {
+    let dovecot = layout("", "/", &["shared/"]);
+    for (name, is_of_others) in [
+        ("INBOX", false),
+        ("Trash", false),
+        ("shared", true),
+        ("shared/bob", true),
+        ("shared/bob/Trash", true),
+        ("sharedness", false),
+    ] {
+        assert_eq!(dovecot.is_of_others(name), is_of_others, "{name}");
+    }
+    // Cyrus: what is nobody's has no prefix.
+    let cyrus = layout("INBOX.", ".", &["user.", ""]);
+    for (name, is_of_others) in [
+        ("INBOX", false),
+        ("inbox", false),
+        ("INBOX.Trash", false),
+        ("user.bob.Trash", true),
+        ("Public", true),
+    ] {
+        assert_eq!(cyrus.is_of_others(name), is_of_others, "{name}");
+    }
+    assert!(!Layout::default().is_of_others("user.bob"));
 }
