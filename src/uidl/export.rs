@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Mailboxes, Meter};
 use crate::import::comparison;
 use crate::import::file::{self, Row};
-use crate::maildrop::{DeletePolicy, FolderNameError, Maildrop, Message, UniqueId};
+use crate::maildrop::{DeletePolicy, FolderNameError, Maildrop, Message, Policy, UniqueId, Window};
 use crate::sasl::Credentials;
 use crate::store::{Access, FolderKey, Kept, StoreError, write_whole};
 use crate::upstream::{UpstreamError, UpstreamSession};
@@ -38,7 +38,8 @@ pub enum ExportError {
 }
 
 /// Writes the unique ids of a user's maildrop to a file, or to the standard
-/// output, in the order in which they are served. Returns how many there are.
+/// output, in the order in which they are served, those outside a window too.
+/// Returns how many there are.
 pub async fn export(
     mailboxes: &Mailboxes,
     credentials: Credentials,
@@ -47,7 +48,11 @@ pub async fn export(
     let (credentials, policy) = mailboxes.admit(credentials)?;
     // What is hidden by a keyword is only seen to be where it is the policy.
     let hides = policy.delete == DeletePolicy::Hide;
-    let mut policy = policy.read_only();
+    // What lies outside a window today may be shown tomorrow.
+    let mut policy = Policy {
+        window: Window::default(),
+        ..policy.read_only()
+    };
     if hides {
         policy.delete = DeletePolicy::Hide;
     }
@@ -136,9 +141,14 @@ async fn as_kept(
         served.push((rank, message));
     }
     served.sort_by_key(|(rank, _)| *rank);
+    let frozen = folders.values().flat_map(|kept| kept.frozen.values());
+    let frozen: HashSet<&UniqueId> = frozen.map(|(_, unique_id)| unique_id).collect();
     let mut seen = HashSet::new();
-    let alone = |(_, message): &(u32, Served)| seen.insert(message.unique_id.clone());
-    if !served.iter().all(alone) {
+    let mut alone = |(rank, message): &(u32, Served)| {
+        let is_anothers = *rank == u32::MAX && frozen.contains(&message.unique_id);
+        !is_anothers && seen.insert(message.unique_id.clone())
+    };
+    if !served.iter().all(&mut alone) {
         return Err(ExportError::Duplicates);
     }
     Ok(served.into_iter().map(|(_, message)| message).collect())

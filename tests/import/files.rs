@@ -25,6 +25,13 @@ fn what_one_gateway_exports_another_one_imports() {
     assert_eq!(served[..3], ["old-4", "old-1", "old-2"]);
     assert_eq!(served.len(), 5);
 
+    // A window is for clients: the ids outside it travel, too.
+    let window = before.state.path().join("window.toml");
+    fs::write(&window, "max_messages = 2\n").unwrap();
+    let window = ["--config", window.to_str().unwrap()];
+    let all_of_it = before.run(&[&["export", "--user", "alice"], &window[..]].concat(), "");
+    assert!(all_of_it.out.ends_with("end 5\n"), "{}", all_of_it.out);
+
     // Another server, where the mail lies in another order.
     let mut moved = texts.clone();
     moved.reverse();
