@@ -216,14 +216,7 @@ fn the_top_of_a_large_message_ends_long_before_its_end() {
 /// popgate in front of a proxy that breaks the first connection of each session,
 /// and only that.
 fn behind_a_fault(cyrus: &Cyrus, fault: &Fault, more: &[&str]) -> (FaultProxy, Gateway) {
-    let fault = fault.clone();
-    let proxy = FaultProxy::to_port(cyrus.http_port(), move |connection| {
-        if connection == 0 {
-            vec![fault.clone()]
-        } else {
-            Vec::new()
-        }
-    });
+    let proxy = FaultProxy::to_port_once(cyrus.http_port(), fault.clone());
     let url = format!("http://127.0.0.1:{}/.well-known/jmap", proxy.port());
     let mut arguments = vec!["--pop3", "127.0.0.1:0", "--allow-cleartext"];
     arguments.extend(["--upstream", &url]);

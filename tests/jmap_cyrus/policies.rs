@@ -264,13 +264,7 @@ fn updates_whose_request_or_answer_is_lost() {
             clear(&cyrus);
             fill(&cyrus, 0, &plain(1..=3));
             let fault = Fault::At(direction, place, Action::Reset);
-            let proxy = FaultProxy::to_port(cyrus.http_port(), move |connection| {
-                if connection == 0 {
-                    vec![fault.clone()]
-                } else {
-                    Vec::new()
-                }
-            });
+            let proxy = FaultProxy::to_port_once(cyrus.http_port(), fault);
             let url = format!("http://127.0.0.1:{}/.well-known/jmap", proxy.port());
             let seam = Seam::new(&url, None);
             let outcome = seam.delete(&policy(delete), &[0, 2]).unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::imap_client::{ImapClient, Response};
+use super::imap_client::{ImapClient, Response, uid_and_flags};
 
 /// All mailboxes of a user that can be opened, by their names on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,18 +147,7 @@ fn mailbox(imap: &mut ImapClient, name: &str) -> Option<Mailbox> {
 }
 
 fn message(response: &Response) -> Message {
-    let after = |name: &str| response.text.split_once(name).unwrap().1;
-    let uid: String = after("UID ")
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    let flags = after("FLAGS (").split(')').next().unwrap();
-    let mut flags: Vec<String> = flags
-        .split_whitespace()
-        .filter(|flag| !flag.eq_ignore_ascii_case("\\Recent"))
-        .map(str::to_owned)
-        .collect();
-    flags.sort();
+    let (uid, flags) = uid_and_flags(response);
     let header = response.literals.last().cloned().unwrap_or_default();
     let header = String::from_utf8_lossy(&header).into_owned();
     let field = |name: &str| {
@@ -171,9 +160,5 @@ fn message(response: &Response) -> Message {
         Some(id) => id.trim_matches(['<', '>']).to_owned(),
         None => field("Subject").unwrap_or_default().to_owned(),
     };
-    Message {
-        uid: uid.parse().unwrap(),
-        flags,
-        name,
-    }
+    Message { uid, flags, name }
 }

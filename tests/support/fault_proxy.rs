@@ -117,6 +117,14 @@ impl FaultProxy {
         Self::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), plan)
     }
 
+    /// The same, where the first connection has this fault, and no other has any.
+    pub fn to_port_once(port: u16, fault: Fault) -> Self {
+        Self::to_port(port, move |connection| match connection {
+            0 => vec![fault.clone()],
+            _ => Vec::new(),
+        })
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }

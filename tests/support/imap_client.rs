@@ -178,7 +178,8 @@ fn assert_ok(command: &str, responses: &[Response]) {
     assert_eq!(status, Some("OK"), "{command}: {last}");
 }
 
-fn stored(mut response: Response) -> Stored {
+/// The UID in an answer to FETCH, and the flags, sorted, without `\Recent`.
+pub(super) fn uid_and_flags(response: &Response) -> (u32, Vec<String>) {
     let after = |name: &str| {
         let at = response
             .text
@@ -197,7 +198,11 @@ fn stored(mut response: Response) -> Stored {
         .map(str::to_owned)
         .collect();
     flags.sort();
-    let uid = uid.parse().unwrap();
+    (uid.parse().unwrap(), flags)
+}
+
+fn stored(mut response: Response) -> Stored {
+    let (uid, flags) = uid_and_flags(&response);
     // A server may send an empty body as a quoted string.
     Stored {
         uid,
