@@ -163,6 +163,10 @@ struct StateOptions {
 
 // Read through `ArgMatches`, which also tell where a value came from.
 #[derive(Debug, Args)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets in a help text are what may be left out"
+)]
 struct Options {
     /// Configuration file (TOML); flags and environment come before it
     #[arg(

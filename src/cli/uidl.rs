@@ -68,6 +68,10 @@ pub(super) enum UidlCommand {
 }
 
 #[derive(Debug, Args)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets in a help text are what may be left out"
+)]
 pub(super) struct ImportArguments {
     #[command(flatten)]
     options: Options,

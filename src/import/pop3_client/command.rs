@@ -39,7 +39,7 @@ impl Command<'_> {
     }
 
     /// The command's line. What came from outside was checked for line ends
-    /// when [`Credentials`] were made of it.
+    /// when [`crate::sasl::Credentials`] were made of it.
     pub fn line(&self) -> Zeroizing<String> {
         let argument = match self {
             Self::User(argument) | Self::Response(argument) => *argument,

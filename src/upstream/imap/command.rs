@@ -71,7 +71,7 @@ impl Command {
         self
     }
 
-    /// Appends a space and what [`base64`] made.
+    /// Appends a space and what [`base64()`] made.
     pub fn base64(mut self, encoded: &str) -> Self {
         self.append(b" ");
         self.append(encoded.as_bytes());
