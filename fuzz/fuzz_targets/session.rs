@@ -6,7 +6,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use popgate::maildrop::{Maildrop, MaildropBuilder, Outcome, UniqueId};
-use popgate::pop3::{Announced, Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms};
+use popgate::pop3::{
+    Announced, Framed, Front, Input, LineBuffer, Refusal, ResponseCode, Session, Step, Terms,
+};
 use popgate::sasl::Mechanism;
 
 fn maildrop() -> Maildrop {
