@@ -115,9 +115,13 @@ impl Fetcher {
              arguments = (\"{deliver}\",)\nallow_root_commands = true\n\
              [options]\ndelete = false\nread_all = false\nreceived = false\n\
              delivered_to = false\nverbose = 0\n",
-            // It always puts a Return-Path in front.
+            // It always puts a Return-Path in front, and misses the end of a child
+            // that was faster than itself: this one takes a moment.
             deliver = self
-                .deliver(maildir, "sed '1{/^Return-Path: <unknown>$/d}'")
+                .deliver(
+                    maildir,
+                    "{ sed '1{/^Return-Path: <unknown>$/d}' && sleep 0.05; }"
+                )
                 .display(),
         );
         let config = self.file("getmailrc", &config);
@@ -167,10 +171,7 @@ impl Fetcher {
     /// A script that delivers a message to a Maildir, through a filter.
     fn deliver(&self, maildir: &Path, filter: &str) -> PathBuf {
         let path = maildir.join("new/XXXXXXXX");
-        let script = format!(
-            "file=$(mktemp {}) && exec {filter} >\"$file\"\n",
-            path.display()
-        );
+        let script = format!("file=$(mktemp {}) && {filter} >\"$file\"\n", path.display());
         self.file("deliver", &script)
     }
 
