@@ -1,7 +1,7 @@
 //! `popgate uidl`: carries unique ids over from an old POP3 server, and writes
 //! down those that are served now.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,10 +13,10 @@ use crate::import::comparison::{self, Comparison, ComparisonError, Old};
 use crate::import::file;
 use crate::import::matching::Place;
 use crate::import::pop3_client::{self, Session};
-use crate::maildrop::{FolderNameError, Policy, Window};
+use crate::maildrop::{FolderNameError, Policy, UniqueId, Window};
 use crate::sasl::Credentials;
 use crate::server::policies::Policies;
-use crate::store::{Access, FolderKey, Frozen, MessageKey, StoreError};
+use crate::store::{Access, FolderKey, Freezing, Frozen, MessageKey, StoreError};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 mod arguments;
@@ -117,7 +117,7 @@ pub async fn import(mailboxes: &Mailboxes, import: &Import, accounts: &[Account]
 }
 
 /// What is to be frozen.
-type Plan = BTreeMap<FolderKey, Vec<Frozen>>;
+type Plan = BTreeMap<FolderKey, Freezing>;
 
 impl Import {
     async fn account(
@@ -230,24 +230,54 @@ async fn plan(
             unique_id: unique_id.clone(),
         });
     }
+    // Where all folders are looked at together, one is as good as another.
+    let first = keys.iter().flatten().map(|(folder, _)| folder).next();
+    let mut unmatched = first.map(|folder| (folder, nobodys(comparison)));
+    if let Some(folder) = first {
+        wanted.entry(folder).or_default();
+    }
+    let here: HashSet<&Key> = keys.iter().flatten().collect();
     let mut plan = Plan::new();
     for (folder, ids) in wanted {
         let kept = access.folder(folder).await?;
-        let taken: HashSet<&str> = kept.frozen.values().map(|(_, id)| id.as_str()).collect();
-        let mut new = Vec::new();
+        let holders = kept.frozen.iter();
+        let holders: HashMap<&UniqueId, &MessageKey> =
+            holders.map(|(message, (_, id))| (id, message)).collect();
+        let mut new = Freezing::default();
         for id in ids {
+            let holder = holders.get(&id.unique_id).copied();
             match kept.frozen.get(&id.message) {
                 Some((_, unique_id)) if *unique_id == id.unique_id => report.already_frozen += 1,
                 Some(_) => report.frozen_otherwise += 1,
-                None if taken.contains(id.unique_id.as_str()) => report.frozen_otherwise += 1,
-                None => new.push(id),
+                None => match holder {
+                    Some(holder) if here.contains(&(folder.clone(), holder.clone())) => {
+                        report.frozen_otherwise += 1;
+                    }
+                    // Of a message that is gone: UIDVALIDITY may have changed.
+                    holder => {
+                        new.released.extend(holder.cloned());
+                        new.ids.push(id);
+                    }
+                },
             }
         }
-        if !new.is_empty() {
+        if let Some((_, unmatched)) = unmatched.take_if(|(first, _)| *first == folder) {
+            let unknown = |id: &Frozen| !holders.contains_key(&id.unique_id);
+            new.ids.extend(unmatched.into_iter().filter(unknown));
+        }
+        if !new.ids.is_empty() {
             plan.insert(folder.clone(), new);
         }
     }
     Ok(plan)
+}
+
+/// The old unique ids that no message has now. Clients may know them.
+fn nobodys(comparison: &Comparison) -> Vec<Frozen> {
+    let Comparison { listed, matching } = comparison;
+    let places = matching.unmatched_old.iter().chain(&matching.ambiguous_old);
+    let ids = places.filter_map(|place| listed.get(*place)?.unique_id.as_ref().ok());
+    ids.cloned().map(Frozen::nobodys).collect()
 }
 
 fn rank(place: Place) -> u32 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::control::{self, Answer, Folder, Id, PATIENCE, Request};
-use super::{Counts, FolderKey, Frozen, Kept, OpenError, Store, StoreError, backup};
+use super::{Counts, FolderKey, Freezing, Kept, OpenError, Store, StoreError, backup};
 
 /// A process that starts or stops has the store, and does not answer yet or no
 /// longer.
@@ -69,14 +69,20 @@ impl Access {
     }
 
     /// As [`Store::freeze`].
-    pub async fn freeze(&self, folder: &FolderKey, ids: Vec<Frozen>) -> Result<usize, StoreError> {
+    pub async fn freeze(
+        &self,
+        folder: &FolderKey,
+        freezing: impl Into<Freezing>,
+    ) -> Result<usize, StoreError> {
+        let Freezing { ids, released } = freezing.into();
         match self {
-            Self::Local(store) => store.freeze(folder, ids).await,
+            Self::Local(store) => store.freeze(folder, Freezing { ids, released }).await,
             Self::Remote(socket) => {
                 let request = Request::Freeze {
                     account: folder.account.clone(),
                     folder: folder.folder.clone(),
                     ids: ids.into_iter().map(Id::from).collect(),
+                    released: released.into_iter().map(control::text).collect(),
                 };
                 ask(socket, request).await
             }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{FolderKey, Frozen, Kept, MessageKey, Store};
+use super::{FolderKey, Freezing, Frozen, Kept, MessageKey, Store};
 use crate::maildrop::UniqueId;
 
 pub(super) const FILE: &str = "control.sock";
@@ -47,6 +47,8 @@ pub(super) enum Request {
         account: String,
         folder: String,
         ids: Vec<Id>,
+        #[serde(default)]
+        released: Vec<String>,
     },
     Export,
 }
@@ -97,7 +99,6 @@ impl Id {
 
 impl From<Kept> for Folder {
     fn from(kept: Kept) -> Self {
-        let text = |message: MessageKey| STANDARD.encode(message);
         let frozen = kept.frozen.into_iter();
         Self {
             hidden: kept.hidden.into_iter().map(text).collect(),
@@ -137,6 +138,10 @@ impl Folder {
             retrieved: keyed(self.retrieved)?,
         })
     }
+}
+
+pub(super) fn text(message: MessageKey) -> String {
+    STANDARD.encode(message)
 }
 
 fn message(text: &str) -> Option<MessageKey> {
@@ -228,11 +233,15 @@ async fn answer(mut stream: UnixStream, store: &Store) -> io::Result<()> {
             account,
             folder,
             ids,
+            released,
         }) => {
             let ids: Option<Vec<Frozen>> = ids.into_iter().map(Id::frozen).collect();
-            let answer = match ids {
-                Some(ids) => {
-                    let new = store.freeze(&FolderKey { account, folder }, ids).await;
+            let released: Option<_> = released.iter().map(|it| message(it)).collect();
+            let freezing = ids.zip(released);
+            let answer = match freezing.map(|(ids, released)| Freezing { ids, released }) {
+                Some(freezing) => {
+                    let folder = FolderKey { account, folder };
+                    let new = store.freeze(&folder, freezing).await;
                     new.map_or_else(error, Answer::Ok)
                 }
                 None => error("a message or unique id is wrong"),

@@ -8,7 +8,7 @@ use redb::Durability;
 use super::marker::{Mark, Marker, StoreId, new_id};
 use super::part::{Open, Opener, Part};
 use super::records::{self, Counts};
-use super::{FolderKey, Frozen, Kept, MessageKey, OpenError, StoreError, backup};
+use super::{FolderKey, Freezing, Kept, MessageKey, OpenError, StoreError, backup};
 
 pub(super) const FILE: &str = "durable.redb";
 
@@ -80,11 +80,15 @@ impl Durable {
         self.write(|transaction| records::hide(transaction, folder, messages))
     }
 
-    pub(super) fn freeze(&self, folder: &FolderKey, ids: &[Frozen]) -> Result<usize, StoreError> {
-        if ids.is_empty() {
+    pub(super) fn freeze(
+        &self,
+        folder: &FolderKey,
+        freezing: &Freezing,
+    ) -> Result<usize, StoreError> {
+        if freezing.ids.is_empty() {
             return Ok(0);
         }
-        self.write(|transaction| records::freeze(transaction, folder, ids))
+        self.write(|transaction| records::freeze(transaction, folder, freezing))
     }
 
     pub(super) fn counts(&self) -> Result<Counts, StoreError> {

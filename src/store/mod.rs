@@ -71,6 +71,43 @@ pub struct Frozen {
     pub unique_id: UniqueId,
 }
 
+/// What the key of a unique id begins with that is no message's. Longer than any
+/// key of IMAP; no blobId has a NUL.
+const NOBODY: &[u8] = b"\0nobody's\0";
+
+impl Frozen {
+    /// A unique id that clients know, and that is no message's now: it never
+    /// becomes another's.
+    pub fn nobodys(unique_id: UniqueId) -> Self {
+        Self {
+            message: [NOBODY, unique_id.as_str().as_bytes()].concat().into(),
+            rank: u32::MAX,
+            unique_id,
+        }
+    }
+
+    /// Whether it is no message's.
+    pub fn is_nobodys(&self) -> bool {
+        self.message.starts_with(NOBODY)
+    }
+}
+
+/// What is frozen at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Freezing {
+    /// The unique ids.
+    pub ids: Vec<Frozen>,
+    /// Those that give up theirs before: messages that are gone, and nobody.
+    pub released: Vec<MessageKey>,
+}
+
+impl From<Vec<Frozen>> for Freezing {
+    fn from(ids: Vec<Frozen>) -> Self {
+        let released = Vec::new();
+        Self { ids, released }
+    }
+}
+
 /// Everything kept of one folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
@@ -236,10 +273,14 @@ impl Store {
 
     /// Freezes unique ids: a message that has one already keeps it, and an id that
     /// belongs to another message of the folder stays there. All or nothing,
-    /// durable when it returns. Returns how many were new.
-    pub async fn freeze(&self, folder: &FolderKey, ids: Vec<Frozen>) -> Result<usize, StoreError> {
-        let folder = folder.clone();
-        self.blocking(move |inner| inner.durable.freeze(&folder, &ids))
+    /// durable when it returns. Returns how many messages were new.
+    pub async fn freeze(
+        &self,
+        folder: &FolderKey,
+        freezing: impl Into<Freezing>,
+    ) -> Result<usize, StoreError> {
+        let (folder, freezing) = (folder.clone(), freezing.into());
+        self.blocking(move |inner| inner.durable.freeze(&folder, &freezing))
             .await
     }
 

@@ -8,7 +8,7 @@ use redb::{
 };
 
 use super::part::Result;
-use super::{FolderKey, Frozen, Kept, Learned, MessageKey};
+use super::{FolderKey, Freezing, Frozen, Kept, Learned, MessageKey};
 use crate::maildrop::UniqueId;
 
 /// Account and folder to number; in each part by itself.
@@ -69,10 +69,13 @@ pub(super) fn hide(
 pub(super) fn freeze(
     transaction: &WriteTransaction,
     folder: &FolderKey,
-    ids: &[Frozen],
+    Freezing { ids, released }: &Freezing,
 ) -> Result<usize> {
     let number = number_for(transaction, folder)?;
     let mut table = transaction.open_table(FROZEN)?;
+    for message in released {
+        table.remove(key(number, message).as_slice())?;
+    }
     let mut taken: HashSet<Vec<u8>> = HashSet::new();
     let (from, to) = range(number);
     for row in table.range(from.as_slice()..to.as_slice())? {
@@ -87,7 +90,7 @@ pub(super) fn freeze(
         }
         table.insert(key.as_slice(), value(frozen).as_slice())?;
         taken.insert(id.to_vec());
-        new += 1;
+        new += usize::from(!frozen.is_nobodys());
     }
     Ok(new)
 }

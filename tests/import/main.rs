@@ -7,6 +7,7 @@
 mod support;
 
 mod accounts;
+mod again;
 mod files;
 mod hostile;
 mod migration;
