@@ -466,7 +466,7 @@ fn frozen_ids_survive_ids_that_are_replaced() {
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime
-        .block_on(store.freeze(&folder, frozen.collect()))
+        .block_on(store.freeze(&folder, frozen.collect::<Vec<_>>()))
         .unwrap();
     server.account().change(|emails| {
         for email in emails {

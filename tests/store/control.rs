@@ -40,7 +40,7 @@ fn a_command_uses_the_store_of_the_popgate_that_runs() {
     wait(async {
         assert_eq!(access.folder(&key).await.unwrap(), kept);
         // One of them is new.
-        let ids = (1999..2001).map(frozen).collect();
+        let ids: Vec<_> = (1999..2001).map(frozen).collect();
         assert_eq!(access.freeze(&key, ids).await.unwrap(), 1);
         assert_eq!(access.folder(&key).await.unwrap().frozen.len(), 2001);
         let nobody = access.folder(&inbox("nobody")).await.unwrap();
@@ -65,7 +65,7 @@ fn a_hundred_thousand_ids_are_frozen_at_once() {
     let _gateway = serve(state.path());
     let access = remote(state.path());
     wait(async {
-        let ids = (0..100_000).map(frozen).collect();
+        let ids: Vec<_> = (0..100_000).map(frozen).collect();
         let new = access.freeze(&inbox("alice"), ids).await.unwrap();
         assert_eq!(new, 100_000);
         let kept = access.folder(&inbox("alice")).await.unwrap();

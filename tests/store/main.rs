@@ -110,7 +110,7 @@ fn filled() -> (TempDir, Kept) {
         let store = Store::open(state.path()).unwrap();
         let key = inbox("älice@example.com");
         store
-            .freeze(&key, (0..2000).map(frozen).collect())
+            .freeze(&key, (0..2000).map(frozen).collect::<Vec<_>>())
             .await
             .unwrap();
         store
