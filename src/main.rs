@@ -156,7 +156,9 @@ fn uidl_import(overrides: Overrides, given: UidlImport) -> anyhow::Result<ExitCo
     };
     log(&config);
     // Frozen ids, and what is hidden, must not stand in the way of a comparison.
-    let mailboxes = mailboxes(config, |_| None)?;
+    let (mailboxes, access) = mailboxes(config, |_| None)?;
+    // It is known to be usable; whoever else needs it is not kept waiting.
+    drop(access);
     let runtime = runtime()?;
     let code = runtime.block_on(uidl::import(&mailboxes, &import, &accounts));
     runtime.shutdown_background();
@@ -173,32 +175,39 @@ fn uidl_export(
     let config = config::load(overrides, Purpose::Check)?;
     let credentials = uidl::credentials(user, &password.read(user)?)?;
     log(&config);
-    let mailboxes = mailboxes(config, |access| match access {
+    let (mailboxes, access) = mailboxes(config, |access| match access {
         Access::Local(store) => Some(store.clone()),
         Access::Remote(_) => None,
     })?;
     let runtime = runtime()?;
-    let exported = runtime.block_on(uidl::export(&mailboxes, credentials, to.as_deref()));
+    let exported = runtime.block_on(uidl::export(
+        &mailboxes,
+        &access,
+        credentials,
+        to.as_deref(),
+    ));
     runtime.shutdown_background();
     info!(messages = exported?, "unique ids exported");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The mailboxes for a command that needs what is kept of them.
+/// The mailboxes for a command that needs what is kept of them, and the way to
+/// that.
 fn mailboxes(
     config: Resolved,
     store: impl Fn(&Access) -> Option<Store>,
-) -> anyhow::Result<uidl::Mailboxes> {
+) -> anyhow::Result<(uidl::Mailboxes, Access)> {
     let missing = "no state folder is configured: set state (--state, POPGATE_STATE) to where unique ids are kept";
     let folder = config
         .state
         .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
     let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
-    Ok(uidl::Mailboxes {
+    let mailboxes = uidl::Mailboxes {
         upstream: upstream(config.upstream, store(&access)),
         policies: config.server.policies,
-        access,
-    })
+        state: folder,
+    };
+    Ok((mailboxes, access))
 }
 
 /// Starts the log with what is allowed by the configuration, but not good.

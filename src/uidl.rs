@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::import::pop3_client::{self, Session};
 use crate::maildrop::{FolderNameError, Policy, UniqueId, Window};
 use crate::sasl::Credentials;
 use crate::server::policies::Policies;
-use crate::store::{Access, FolderKey, Freezing, Frozen, MessageKey, StoreError};
+use crate::store::{Access, FolderKey, Freezing, Frozen, MessageKey, OpenError, StoreError};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 mod arguments;
@@ -35,8 +36,8 @@ pub struct Mailboxes {
     pub upstream: Arc<dyn Upstream>,
     /// As for clients of POP3.
     pub policies: Policies,
-    /// What is kept of them.
-    pub access: Access,
+    /// Where it is kept what is known of them.
+    pub state: PathBuf,
 }
 
 /// What `popgate uidl import` does.
@@ -70,6 +71,8 @@ enum ImportError {
     Folder(#[from] FolderNameError),
     #[error("store: {0}")]
     Store(#[from] StoreError),
+    #[error("store: {error}; {}", error.advice())]
+    Open { error: OpenError },
     #[error("stopped, and nothing was frozen")]
     Stopped,
 }
@@ -129,7 +132,9 @@ impl Import {
         let (comparison, keys) = self.compare(mailboxes, account).await?;
         let mut report = Report::new(&comparison, self.dry_run);
         report.new = keys.len();
-        let plan = plan(&comparison, &keys, &mailboxes.access, &mut report).await?;
+        let access = mailboxes.open().await?;
+        let plan = plan(&comparison, &keys, &access, &mut report).await?;
+        drop(access);
         let may_ask = !(self.dry_run || self.yes || self.json);
         let asks = may_ask && report.leaves_doubts() && somebody_is_there();
         if !self.json && (is_alone || asks) {
@@ -141,8 +146,9 @@ impl Import {
         if asks && !confirmed().await {
             return Err(ImportError::Stopped);
         }
+        let access = mailboxes.open().await?;
         for (folder, ids) in plan {
-            report.frozen += mailboxes.access.freeze(&folder, ids).await?;
+            report.frozen += access.freeze(&folder, ids).await?;
         }
         Ok(report)
     }
@@ -196,6 +202,15 @@ impl Mailboxes {
         let admitted = self.policies.admit(credentials)?;
         let policy = admitted.rules.policy.as_ref().clone();
         Ok((admitted.credentials, policy))
+    }
+
+    /// The store, for a moment: a popgate that starts meanwhile, or a backup,
+    /// waits for no mailbox that is read.
+    async fn open(&self) -> Result<Access, ImportError> {
+        let state = self.state.clone();
+        let opened = tokio::task::spawn_blocking(move || Access::open(&state)).await;
+        let opened = opened.map_err(|_| ImportError::Stopped)?;
+        opened.map_err(|error| ImportError::Open { error })
     }
 
     async fn login(

@@ -39,9 +39,10 @@ pub enum ExportError {
 
 /// Writes the unique ids of a user's maildrop to a file, or to the standard
 /// output, in the order in which they are served, those outside a window too.
-/// Returns how many there are.
+/// `access` is to what is kept of them. Returns how many there are.
 pub async fn export(
     mailboxes: &Mailboxes,
+    access: &Access,
     credentials: Credentials,
     to: Option<&Path>,
 ) -> Result<usize, ExportError> {
@@ -58,12 +59,12 @@ pub async fn export(
     }
     let mut session = mailboxes.login(credentials, policy).await?;
     let maildrop = session.snapshot().await?;
-    let served = match &mailboxes.access {
+    let served = match access {
         // The session has the store.
         Access::Local(_) => as_listed(&maildrop),
         Access::Remote(_) => {
             let listed = as_listed(&maildrop);
-            as_kept(listed, session.as_ref(), &mailboxes.access).await?
+            as_kept(listed, session.as_ref(), access).await?
         }
     };
     let places: Vec<usize> = served.iter().map(|message| message.place).collect();
