@@ -144,7 +144,8 @@ fn uidl_import(overrides: Overrides, given: UidlImport) -> anyhow::Result<ExitCo
             config.warnings.extend(warning);
             uidl::Source::Server(server)
         }
-        ImportFrom::File(file) => uidl::Source::read(file.as_deref())?,
+        ImportFrom::File(file) => uidl::Source::read(file.as_deref())
+            .map_err(|error| ConfigError::at(Origin::Flag("--from-file"), error.to_string()))?,
     };
     let accounts = uidl::accounts(given.accounts)?;
     let import = uidl::Import {

@@ -55,9 +55,13 @@ fn when_uidvalidity_changed_it_can_be_imported_again() {
     let uidl = by_uid(&new);
     assert_eq!(uidl.imported(&old.url(), &[])["frozen"], 3);
     new.world().inbox().uid_validity += 1;
+    let run = uidl.run(&["export", "--user", "alice"], "");
+    assert!(run.err.contains("UIDVALIDITY CHANGED"), "{}", run.err);
     assert_eq!(uidl.served(), ["1", "2", "3"]);
     let report = uidl.imported(&old.url(), &[]);
     assert_eq!(report["frozen"], 3);
     assert_eq!(report["frozen_otherwise"], 0);
     assert_eq!(uidl.served(), ids);
+    let run = uidl.run(&["export", "--user", "alice"], "");
+    assert!(!run.err.contains("UIDVALIDITY"), "{}", run.err);
 }

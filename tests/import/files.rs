@@ -58,7 +58,7 @@ fn what_one_gateway_exports_another_one_imports() {
     let third = Uidl::new(&second.plain_url());
     let piped = ["import", "--user", "alice", "--from-file", "-"];
     let refused = third.run(&piped, cut);
-    assert_eq!(refused.code, 1);
+    assert_eq!(refused.code, 78);
     assert!(refused.err.contains("cut off"), "{}", refused.err);
     assert_eq!(third.run(&piped, &text).code, 0);
     assert_eq!(third.served(), served);

@@ -58,6 +58,13 @@ impl ImapSession {
                 || Assembly::new(&policy, UniqueIdFormat::default(), calendar::now(), count);
             let assembly = assembly.get_or_insert_with(fresh);
             if let Some(folder) = self.folders.get(place) {
+                if forgets_frozen(kept, folder.uid_validity) {
+                    tracing::warn!(
+                        user = %folder.key.account,
+                        folder = %folder.name,
+                        "UIDVALIDITY CHANGED: the unique ids that were imported are of no use now, and clients download everything again; import them once more"
+                    );
+                }
                 assembly.folder(&folder.name, kept);
                 let unfinished = self.assemble(folder, contents, assembly, &mut listed)?;
                 if !unfinished.is_empty() {
@@ -330,4 +337,11 @@ fn needs(policy: &Policy, capabilities: &Capabilities) -> Result<Needs, Upstream
         }
     }
     Ok(needs)
+}
+
+/// Whether unique ids are frozen, and all of them under another UIDVALIDITY.
+fn forgets_frozen(kept: &Kept, uid_validity: u32) -> bool {
+    let now = uid_validity.to_be_bytes();
+    let mut keys = kept.frozen.keys().filter(|key| key.len() == 8).peekable();
+    keys.peek().is_some() && !keys.any(|key| key.starts_with(&now))
 }
