@@ -106,6 +106,9 @@ impl Durable {
         &self,
         write: impl FnOnce(&redb::WriteTransaction) -> super::part::Result<T>,
     ) -> Result<T, StoreError> {
+        self.marker
+            .in_place()
+            .map_err(|error| StoreError::failed(self.marker.path(), error))?;
         let (outcome, mark) = self.part.write(Durability::Immediate, write)?;
         // It is durable; the marker only guards it.
         if let Err(error) = self.marker.advance(mark) {

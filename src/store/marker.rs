@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -93,6 +93,20 @@ impl Marker {
         file.set_len(text.len() as u64)?;
         *written = Some(mark);
         Ok(())
+    }
+
+    /// Fails where the folder's marker is not this one any more: what is written
+    /// now would be gone with the process.
+    pub(super) fn in_place(&self) -> io::Result<()> {
+        let there = std::fs::metadata(&self.path)?;
+        let own = self.lock_written().0.metadata()?;
+        if (there.dev(), there.ino()) == (own.dev(), own.ino()) {
+            Ok(())
+        } else {
+            Err(io::Error::other(
+                "it was replaced while popgate was using it",
+            ))
+        }
     }
 
     /// Makes the marker itself durable.

@@ -264,3 +264,23 @@ async fn many_at_once() {
         task.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn nothing_is_confirmed_in_a_folder_that_was_removed_or_replaced() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("state");
+    std::fs::create_dir(&folder).unwrap();
+    let store = Store::open(&folder).unwrap();
+    let alice = inbox("alice");
+    let hide = || store.hide(&alice, vec![Box::from(*b"message")]);
+    std::fs::rename(&folder, parent.path().join("moved")).unwrap();
+    let error = hide().await.unwrap_err().to_string();
+    assert!(error.contains("state/store failed"), "{error}");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("store"), "another").unwrap();
+    let error = hide().await.unwrap_err().to_string();
+    assert!(error.contains("replaced"), "{error}");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::rename(parent.path().join("moved"), &folder).unwrap();
+    hide().await.unwrap();
+}
