@@ -112,6 +112,24 @@ fn messages_are_not_moved_to_where_they_are() {
     assert_eq!(numbers(&rig.held("Trash")), [3, 4]);
 }
 
+#[test]
+fn what_was_hidden_stays_hidden_under_other_policies() {
+    for (rig, _) in Rig::all() {
+        rig.deliver("INBOX", 1..=4);
+        let (mut session, maildrop) = rig.open(&policy(DeletePolicy::Hide));
+        let ids = unique_ids(&maildrop);
+        delete(&mut session, &[1, 3]);
+        for delete_policy in [
+            DeletePolicy::TrashIfThere,
+            DeletePolicy::Expunge,
+            DeletePolicy::Refuse,
+        ] {
+            let (_, rest) = rig.open(&policy(delete_policy));
+            assert_eq!(unique_ids(&rest), [ids[0].as_str(), ids[2].as_str()]);
+        }
+    }
+}
+
 /// A server whose mailboxes keep no keywords.
 fn without_keywords() -> ScriptedImap {
     let all: Vec<Vec<u8>> = (1..=5).map(|it| messages::plain(it, 300)).collect();

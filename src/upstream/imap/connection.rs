@@ -62,6 +62,8 @@ pub(super) enum Event {
     Found(Vec<std::ops::RangeInclusive<u32>>),
     Exists(u32),
     Expunge(u32),
+    /// The keyword of hidden messages is in use in the mailbox.
+    Hides,
     Capability(Vec<String>),
     List(Listed),
     Namespace(Namespaces),
@@ -372,6 +374,7 @@ impl From<Data> for Event {
             Data::List(listed) => Self::List(listed),
             Data::Namespace(namespaces) => Self::Namespace(namespaces),
             Data::MyRights(rights) => Self::MyRights(rights),
+            Data::Hides => Self::Hides,
             Data::Capability(names) => Self::Capability(names),
         }
     }

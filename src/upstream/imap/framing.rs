@@ -47,6 +47,8 @@ pub(super) enum Data {
     Namespace(Namespaces),
     /// A MYRIGHTS response: the rights.
     MyRights(String),
+    /// FLAGS has the keyword of hidden messages.
+    Hides,
     /// A CAPABILITY response.
     Capability(Vec<String>),
 }
@@ -251,6 +253,8 @@ impl Framer {
             Data::Found(untagged::search(rest)?)
         } else if is_one_of(first, &[b"ESEARCH"]) {
             Data::Found(untagged::esearch(rest)?)
+        } else if is_one_of(first, &[b"FLAGS"]) && untagged::is_hiding(rest) {
+            Data::Hides
         } else {
             return self.dropped_line(line);
         };

@@ -3,6 +3,7 @@
 
 use super::command::Command;
 use super::connection::{Connection, Event, uid_validity};
+use super::fetch::HIDDEN;
 use super::folders::{Finder, list_all};
 use super::login::Capabilities;
 use super::status::{Code, Kind, Status};
@@ -14,6 +15,8 @@ pub(super) struct Selected {
     pub exists: u32,
     pub uid_validity: u32,
     pub read_only: bool,
+    /// The keyword of hidden messages is in use there.
+    pub hides: bool,
     /// Flags whose changes last, where it was told which.
     permanent: Option<Vec<String>>,
 }
@@ -32,6 +35,7 @@ impl Selected {
             exists: 0,
             uid_validity: 1,
             read_only: false,
+            hides: false,
             permanent: Some(flags.iter().map(|flag| (*flag).to_owned()).collect()),
         }
     }
@@ -96,6 +100,7 @@ struct Told {
     exists: Option<u32>,
     uid_validity: Option<u32>,
     permanent: Option<Vec<String>>,
+    hides: bool,
     rights: Option<String>,
 }
 
@@ -106,10 +111,14 @@ impl Told {
             Event::Exists(now) => self.exists = Some(now),
             Event::Expunge(_) => self.exists = self.exists.and_then(|now| now.checked_sub(1)),
             Event::MyRights(rights) => self.rights = Some(rights),
+            Event::Hides => self.hides = true,
             Event::Untagged(Status {
                 code: Some(Code::PermanentFlags(flags)),
                 ..
-            }) => self.permanent = Some(flags),
+            }) => {
+                self.hides |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(HIDDEN));
+                self.permanent = Some(flags);
+            }
             _ => {}
         }
     }
@@ -137,6 +146,7 @@ impl Told {
                 exists,
                 uid_validity,
                 read_only: answer.code == Some(Code::ReadOnly),
+                hides: self.hides,
                 permanent: self.permanent.take(),
             }),
             _ => Err(UpstreamError::protocol(

@@ -159,6 +159,7 @@ impl ImapSession {
         }
         let mut selected = opened.selected;
         let uid_validity = selected.uid_validity;
+        let hides = selected.hides;
         let hides_by_store = kept
             .hidden
             .iter()
@@ -188,7 +189,8 @@ impl ImapSession {
         }
         let question = Question {
             needs,
-            hidden: policy.delete == DeletePolicy::Hide && !is_shared,
+            // For ever: under another policy, too.
+            hidden: (policy.delete == DeletePolicy::Hide || hides || selected.hides) && !is_shared,
             most,
         };
         let contents = contents::list(connection, capabilities, &selected, question).await?;

@@ -7,7 +7,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::fetch::number;
+use super::fetch::{HIDDEN, number};
 use super::framing::{WireError, word};
 use crate::maildrop::SpecialUse;
 
@@ -97,6 +97,13 @@ pub(super) fn my_rights(text: &[u8]) -> Result<String, WireError> {
     reader.string()?;
     let (rights, _) = reader.string()?;
     Ok(String::from_utf8_lossy(&rights).into_owned())
+}
+
+/// `FLAGS (\Answered $POP3Deleted)` (RFC 3501 §7.2.6): whether the keyword of
+/// hidden messages is among them.
+pub(super) fn is_hiding(text: &[u8]) -> bool {
+    let mut words = text.split(|octet| matches!(octet, b' ' | b'(' | b')'));
+    words.any(|word| word.eq_ignore_ascii_case(HIDDEN.as_bytes()))
 }
 
 /// Reads strings and lists off the front of a response.
