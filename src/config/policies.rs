@@ -46,7 +46,7 @@ pub(super) fn policies(
     }
     let mut accounts = HashMap::new();
     for written in &settings.accounts {
-        let name = name(&written.name)?;
+        let name = account(&written.name)?;
         let of_domain = name.rsplit_once('@').and_then(|(_, it)| domains.get(it));
         let above = of_domain.unwrap_or(&gateway);
         let rules = inheritance.rules(&written.rules, above)?;
@@ -76,6 +76,15 @@ fn name(given: &Given<String>) -> Result<String, ConfigError> {
     }
     if name.trim() != name || name.chars().any(char::is_control) {
         return Err(given.wrong("no user name has spaces around it or control characters"));
+    }
+    Ok(name)
+}
+
+fn account(given: &Given<String>) -> Result<String, ConfigError> {
+    let name = name(given)?;
+    if name.starts_with("recent:") {
+        return Err(given
+            .wrong("asks for recent mail, which is not part of a user's name: leave out recent:"));
     }
     Ok(name)
 }

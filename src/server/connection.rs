@@ -21,7 +21,7 @@ use super::opening::{Opened, Opening, UpstreamConnection, note};
 use super::record::{Record, shown};
 use super::refusal;
 use super::tls::Certificates;
-use crate::maildrop::{MessageIndex, Outcome, Portion, Update};
+use crate::maildrop::{DeletePolicy, MessageIndex, Outcome, Portion, Update};
 use crate::metrics::{Metrics, SessionEnd};
 use crate::pop3::{Announced, Framed, Front, Input, Refusal, Response, Session, Step};
 use crate::sasl::{Credentials, Mechanism};
@@ -328,7 +328,7 @@ impl Driver {
         let Some(upstream) = &mut self.upstream else {
             return Next::End(SessionEnd::Internal);
         };
-        let matters = upstream.deliveries_matter && portion == Portion::Whole;
+        let matters = upstream.policy.heeds_deliveries() && portion == Portion::Whole;
         let upstream = &mut *upstream.session;
         let user = session.user().unwrap_or_default();
         let context = &self.context;
@@ -403,15 +403,22 @@ impl Driver {
         Next::Input(Input::Updated(outcome))
     }
 
-    /// One line for each message that left the maildrop.
+    /// One line for each message that an update dealt with.
     fn audit(&self, session: &Session, user: &str, outcome: &Outcome) {
-        let Some(maildrop) = session.maildrop() else {
+        let (Some(maildrop), Some(upstream)) = (session.maildrop(), &self.upstream) else {
             return;
         };
-        let removed = outcome
-            .removed
-            .iter()
-            .map(|index| (index, "message removed"));
+        let removal = match upstream.policy.delete {
+            DeletePolicy::Hide => "message hidden",
+            DeletePolicy::Seen => "message marked as read",
+            DeletePolicy::TrashIfThere
+            | DeletePolicy::Trash
+            | DeletePolicy::Archive
+            | DeletePolicy::Move(_)
+            | DeletePolicy::Expunge
+            | DeletePolicy::Refuse => "message removed",
+        };
+        let removed = outcome.removed.iter().map(|index| (index, removal));
         let expired = outcome
             .expired
             .iter()

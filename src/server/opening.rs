@@ -41,8 +41,8 @@ pub(super) struct Opened {
 /// An upstream session, counted while it is there.
 pub(super) struct UpstreamConnection {
     pub session: Box<dyn UpstreamSession>,
-    /// Something upstream, or in the store, follows from a delivery.
-    pub deliveries_matter: bool,
+    /// What it obeys.
+    pub policy: Arc<Policy>,
     _counted: Counted,
 }
 
@@ -113,7 +113,7 @@ impl Opening {
                 attempt.accepted();
                 UpstreamConnection {
                     session,
-                    deliveries_matter: rules.policy.heeds_deliveries(),
+                    policy: Arc::clone(&rules.policy),
                     _counted: Counted::new(&context.metrics.upstream_connections),
                 }
             }

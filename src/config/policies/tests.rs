@@ -176,6 +176,11 @@ fn what_is_refused_and_why() {
         ),
         (
             IMAP,
+            "[account.\"Recent:a\"]",
+            "popgate.toml:3: account.\"Recent:a\": asks for recent mail",
+        ),
+        (
+            IMAP,
             "[domain.\"a@example.com\"]",
             "popgate.toml:3: domain.\"a@example.com\": is an account, not a domain",
         ),
