@@ -127,7 +127,7 @@ fn a_target_that_goes_away_during_the_session(site: &Site) {
     let mut pop3 = popgate.alice();
     pop3.expect_ok("DELE 1");
     pop3.expect_ok("DELE 3");
-    site.imap().ok("DELETE Passing");
+    site.imap().delete_mailbox("Passing");
     let reply = pop3.quit();
     assert_eq!(
         reply,

@@ -228,8 +228,8 @@ fn what_may_not_be_opened(site: &Site) {
     site.assert_changes(&before, &[], "not to be opened");
     imap.command("SETACL Locked owner lrswipkxtea");
     imap.allow("Locked", "alice", "lrswipkxtea");
-    imap.ok("DELETE Locked");
-    imap.ok("DELETE Over/Under");
+    imap.delete_mailbox("Locked");
+    imap.delete_mailbox("Over/Under");
     imap.command("DELETE Over");
 }
 
@@ -247,7 +247,7 @@ fn a_folder_that_goes_away_during_the_session(site: &Site) {
         if renamed {
             imap.ok("RENAME Passing Passed");
         } else {
-            imap.ok("DELETE Passing");
+            imap.delete_mailbox("Passing");
         }
         let reply = pop3.quit();
         let changes = before.changes(&site.contents());
@@ -260,7 +260,7 @@ fn a_folder_that_goes_away_during_the_session(site: &Site) {
             assert_eq!(reply.starts_with("+OK"), moved == 2, "{reply}: {changes:?}");
             let kept = site.contents().names("Passed").len();
             assert_eq!(kept + moved, 3, "{changes:?}");
-            imap.ok("DELETE Passed");
+            imap.delete_mailbox("Passed");
         } else {
             assert!(
                 reply.starts_with("-ERR [SYS/TEMP]") || reply.starts_with("+OK"),
@@ -310,7 +310,7 @@ fn shared_mailboxes(site: &Site) {
     pop3.expect_ok("USER bob");
     let reply = pop3.command("PASS pw-bob");
     assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
-    imap.ok("DELETE Team");
+    imap.delete_mailbox("Team");
 }
 
 /// Bob may read what alice shares with him, and no more. What cannot be done is
@@ -357,7 +357,7 @@ fn what_the_rights_do_not_allow_is_refused_at_login(site: &Site) {
     pop3.login("bob", "pw-bob");
     assert_eq!(shown(&mut pop3), [2, 4]);
     site.assert_changes(&before, &[], "rights");
-    imap.ok("DELETE Team");
+    imap.delete_mailbox("Team");
 }
 
 /// The special use is asked for where no folder has that name.

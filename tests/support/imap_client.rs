@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use super::PATIENCE;
 
@@ -72,6 +73,21 @@ impl ImapClient {
         let responses = self.command(command);
         assert_ok(command, &responses);
         responses
+    }
+
+    /// Deletes a mailbox. Cyrus keeps what is deleted under a name with the second
+    /// in it, and refuses a second one within it.
+    pub fn delete_mailbox(&mut self, mailbox: &str) {
+        let command = format!("DELETE {mailbox}");
+        for _ in 0..30 {
+            let responses = self.command(&command);
+            let last = &responses.last().unwrap().text;
+            if !last.contains("already exists") {
+                return assert_ok(&command, &responses);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{command}: its name is taken all the time");
     }
 
     /// Appends a message (CRLF line ends).
