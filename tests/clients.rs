@@ -9,10 +9,10 @@ mod support;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
-use support::{Cyrus, Dovecot, Gateway, MailServer, Stored, messages};
+use support::{Cyrus, Dovecot, Gateway, MailServer, Stored, fetchers, messages};
 use tempfile::TempDir;
 
 /// What is behind popgate.
@@ -133,8 +133,7 @@ impl Front {
 
     /// Runs one of the clients that `scripts/fetch-servers` unpacks.
     fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        Command::new("timeout")
-            .arg("30")
+        fetchers::with_timeout()
             .arg(support::servers::scripts().join("run"))
             .arg(program)
             .args(arguments)
@@ -555,10 +554,10 @@ fn getmail6(upstream: Upstream) {
         let before = fs::read(&state).ok();
         let arguments = ["--getmaildir", dir, "--rcfile", config.to_str().unwrap()];
         // A child of its own that ends too early is never noticed (6.18): now and
-        // then it waits for it, until timeout(1) ends it with 124.
+        // then it waits for it for ever.
         let run = || {
             let output = front.run("getmail", &arguments);
-            (output.status.code() != Some(124)).then_some(output)
+            (!fetchers::has_hung(&output)).then_some(output)
         };
         let output = run().unwrap_or_else(|| {
             for file in fs::read_dir(maildir.join("new")).unwrap() {

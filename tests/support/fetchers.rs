@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -11,8 +12,18 @@ use tempfile::TempDir;
 
 use super::servers::scripts;
 
-/// What timeout(1) says of a program that it had to end.
-const TIMED_OUT: i32 = 124;
+/// Has a program killed that hangs, without a word: told to end, getmail6 would
+/// say QUIT, and what it has DELEd would be gone.
+pub fn with_timeout() -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "30"]);
+    command
+}
+
+/// Whether [`with_timeout`] came to that.
+pub fn has_hung(output: &Output) -> bool {
+    output.status.signal() == Some(9) || output.status.code() == Some(128 + 9)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -137,7 +148,7 @@ impl Fetcher {
         let output = (0..3)
             .map(|_| self.run("getmail", &arguments))
             .find(|output| {
-                let hung = output.status.code() == Some(TIMED_OUT);
+                let hung = has_hung(output);
                 if hung {
                     empty(&maildir.join("new"));
                     match &before {
@@ -176,8 +187,7 @@ impl Fetcher {
     }
 
     fn run(&self, program: &str, arguments: &[&Path]) -> Output {
-        Command::new("timeout")
-            .arg("30")
+        with_timeout()
             .arg(scripts().join("run"))
             .arg(program)
             .args(arguments)
