@@ -1,6 +1,8 @@
 //! What a session asks of the upstream: parts of messages while it lasts, and
 //! the removal of marked messages when it ends.
 
+use std::collections::HashMap;
+
 use super::MessageIndex;
 
 /// How much of a message a client asked for.
@@ -48,6 +50,23 @@ impl Update {
     /// The messages to remove, ascending.
     pub fn delete(&self) -> &[MessageIndex] {
         &self.delete
+    }
+
+    /// Of the messages that were first retrieved at some time, in seconds since
+    /// 1970, those for which that was at `oldest` or before, ascending. What is
+    /// removed anyway is not among them.
+    pub fn expired(
+        &self,
+        retrieved: &HashMap<MessageIndex, i64>,
+        oldest: i64,
+    ) -> Vec<MessageIndex> {
+        let is_due = |(message, time): (&MessageIndex, &i64)| {
+            let due = *time <= oldest && self.delete.binary_search(message).is_err();
+            due.then_some(*message)
+        };
+        let mut expired: Vec<MessageIndex> = retrieved.iter().filter_map(is_due).collect();
+        expired.sort_unstable();
+        expired
     }
 
     /// The messages that were sent whole during the session, ascending.

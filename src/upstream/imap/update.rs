@@ -103,11 +103,7 @@ impl ImapSession {
             return Vec::new();
         };
         let oldest = calendar::before(calendar::now(), after);
-        let is_due = |(message, retrieved): (&MessageIndex, &i64)| {
-            let due = *retrieved <= oldest && update.delete().binary_search(message).is_err();
-            due.then_some(*message)
-        };
-        let due: Vec<MessageIndex> = self.messages.retrieved.iter().filter_map(is_due).collect();
+        let due = update.expired(&self.messages.retrieved, oldest);
         let mut expired = Vec::new();
         for (place, batch) in self.batches(due.into_iter()).unwrap_or_default() {
             let expiry = self.folders.get(place).and_then(|it| it.expiry.clone());

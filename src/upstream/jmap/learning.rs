@@ -58,13 +58,7 @@ impl Learning {
     /// Messages that were retrieved as long ago as `age`, before this session,
     /// and are not deleted anyway.
     pub fn expired(&self, age: Duration, update: &Update) -> Vec<MessageIndex> {
-        let oldest = calendar::before(calendar::now(), age);
-        let due = self.retrieved.iter().filter(|(message, retrieved)| {
-            **retrieved <= oldest && update.delete().binary_search(message).is_err()
-        });
-        let mut due: Vec<MessageIndex> = due.map(|(message, _)| *message).collect();
-        due.sort_unstable();
-        due
+        update.expired(&self.retrieved, calendar::before(calendar::now(), age))
     }
 
     /// Writes what was learned. It may be lost: a failure is logged.
