@@ -225,7 +225,8 @@ struct Options {
         hide_env_values = true
     )]
     delete: Option<String>,
-    /// Serve /metrics, /live and /ready: IP:PORT, or PORT for loopback
+    /// Serve /metrics, /live, /ready and what sets mail clients up: IP:PORT, or
+    /// PORT for loopback
     #[arg(
         long,
         value_name = "ADDR",
