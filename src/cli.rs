@@ -97,14 +97,8 @@ enum Command {
         /// Also log in as USER, with the password in POPGATE_PASSWORD, in a
         /// file, or typed at the prompt
         user: Option<String>,
-        /// File with USER's password
-        #[arg(
-            long,
-            value_name = "FILE",
-            env = "POPGATE_PASSWORD_FILE",
-            hide_env_values = true
-        )]
-        password_file: Option<OsString>,
+        #[command(flatten)]
+        password: PasswordFile,
     },
     /// Back up what must last, and restore it
     State {
@@ -138,6 +132,19 @@ enum StateCommand {
         /// The backup; - is the standard input
         file: PathBuf,
     },
+}
+
+/// Where the password of a user comes from, who is named beside.
+#[derive(Debug, Args)]
+struct PasswordFile {
+    /// File with USER's password
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POPGATE_PASSWORD_FILE",
+        hide_env_values = true
+    )]
+    password_file: Option<OsString>,
 }
 
 /// All that a command needs which works on the state folder alone.
@@ -283,7 +290,6 @@ where
                 .subcommand()
                 .map(|(_, matches)| state_overrides(matches))
                 .unwrap_or_default();
-            let or_standard = |file: PathBuf| (file.as_os_str() != "-").then_some(file);
             match command {
                 StateCommand::Export { file, .. } => Invocation::StateExport {
                     overrides,
@@ -297,19 +303,11 @@ where
             }
         }
         Command::Uidl { command } => uidl::invocation(command, matches)?,
-        Command::Check { user, .. } => {
-            let file = path(
-                matches,
-                "password_file",
-                "--password-file",
-                "POPGATE_PASSWORD_FILE",
-            );
-            Invocation::Check {
-                overrides: overrides(matches),
-                user,
-                password: PasswordSource::new(file),
-            }
-        }
+        Command::Check { user, .. } => Invocation::Check {
+            overrides: overrides(matches),
+            user,
+            password: password(matches),
+        },
     })
 }
 
@@ -360,6 +358,21 @@ fn state_overrides(matches: &ArgMatches) -> Overrides {
         state: path(matches, "state", "--state", "POPGATE_STATE"),
         ..Overrides::default()
     }
+}
+
+/// What [`PasswordFile`] says.
+fn password(matches: &ArgMatches) -> PasswordSource {
+    PasswordSource::new(path(
+        matches,
+        "password_file",
+        "--password-file",
+        "POPGATE_PASSWORD_FILE",
+    ))
+}
+
+/// The file, unless it is `-`, which stands for the standard input or output.
+fn or_standard(file: PathBuf) -> Option<PathBuf> {
+    (file.as_os_str() != "-").then_some(file)
 }
 
 /// Where the value of `id` came from, if it has one that counts.

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, Subcommand};
 
-use super::{Cli, Invocation, Options, PasswordSource, Stop, overrides, path, text};
+use super::{
+    Cli, Invocation, Options, PasswordFile, PasswordSource, Stop, or_standard, overrides, password,
+    path, text,
+};
 use crate::config::Given;
 
 /// What `popgate uidl import` was asked to do.
@@ -99,14 +102,8 @@ pub(super) struct ImportArguments {
         required_unless_present = "accounts"
     )]
     user: Option<String>,
-    /// File with USER's password
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "POPGATE_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    password_file: Option<OsString>,
+    #[command(flatten)]
+    password: PasswordFile,
     /// The user's name at the old server, where it is another one
     #[arg(long, value_name = "USER", conflicts_with = "accounts")]
     from_user: Option<String>,
@@ -145,14 +142,8 @@ pub(super) struct ExportArguments {
     /// at the prompt
     #[arg(long, value_name = "USER")]
     user: String,
-    /// File with USER's password
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "POPGATE_PASSWORD_FILE",
-        hide_env_values = true
-    )]
-    password_file: Option<OsString>,
+    #[command(flatten)]
+    password: PasswordFile,
     /// Where to; the standard output by default, or with -
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -167,13 +158,7 @@ pub(super) fn invocation(command: UidlCommand, matches: &ArgMatches) -> Result<I
     let Some((_, matches)) = matches.subcommand() else {
         return Err(missing("import or export"));
     };
-    let password = PasswordSource::new(path(
-        matches,
-        "password_file",
-        "--password-file",
-        "POPGATE_PASSWORD_FILE",
-    ));
-    let or_standard = |file: PathBuf| (file.as_os_str() != "-").then_some(file);
+    let password = password(matches);
     let overrides = overrides(matches);
     let given = match command {
         UidlCommand::Export(given) => {
