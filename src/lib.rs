@@ -12,7 +12,7 @@
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
 //! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `store`, `maildrop`, `sasl`, `secret` |
-//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl` |
+//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl`, `metrics` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
 //! | `store` | what must last, and what may be lost, in the state folder | `maildrop` |

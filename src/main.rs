@@ -204,7 +204,7 @@ fn mailboxes(
         .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
     let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
     let mailboxes = uidl::Mailboxes {
-        upstream: upstream(config.upstream, store(&access)),
+        upstream: upstream(config.upstream, store(&access), Arc::default()),
         policies: config.server.policies,
         state: folder,
     };
@@ -314,15 +314,19 @@ fn gateway(
 ) -> anyhow::Result<Gateway> {
     Ok(Gateway::bind(
         config,
-        self::upstream(upstream, store),
+        self::upstream(upstream, store, Arc::clone(&metrics)),
         metrics,
     )?)
 }
 
-fn upstream(config: config::Upstream, store: Option<Store>) -> Arc<dyn Upstream> {
+fn upstream(
+    config: config::Upstream,
+    store: Option<Store>,
+    metrics: Arc<Metrics>,
+) -> Arc<dyn Upstream> {
     match config {
-        config::Upstream::Imap(config) => Arc::new(Imap::new(config, store)),
-        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config, store)),
+        config::Upstream::Imap(config) => Arc::new(Imap::new(config, store).counting(metrics)),
+        config::Upstream::Jmap(config) => Arc::new(Jmap::new(config, store).counting(metrics)),
     }
 }
 

@@ -13,6 +13,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// An enum of label values, with their names.
@@ -127,6 +128,28 @@ label! {
 }
 
 label! {
+    /// How the upstream's mailbox became a maildrop.
+    "how" Opening {
+        /// All of it was listed.
+        Listed = "listed",
+        /// The snapshot of an earlier session was brought up to date.
+        Refreshed = "refreshed",
+        /// A connection at rest vouched for it: nothing was asked.
+        Vouched = "vouched",
+    }
+}
+
+label! {
+    /// What became of messages that were fetched before they were asked for.
+    "result" Ahead {
+        /// The client asked for them.
+        Used = "used",
+        /// It did not.
+        Wasted = "wasted",
+    }
+}
+
+label! {
     /// The limit that refused a connection.
     "limit" ConnectionLimit {
         /// Connections at once.
@@ -159,6 +182,15 @@ pub struct Metrics {
     pub upstream_errors: Family<UpstreamFailure, Counter>,
     /// Upstream connections now.
     pub upstream_connections: Gauge,
+    /// Upstream connections at rest now, between sessions.
+    pub upstream_resting: Gauge,
+    /// Round trips to the upstream, by session: times that an answer was waited
+    /// for after something was sent.
+    pub upstream_round_trips: Histogram,
+    /// Folders opened, by how.
+    pub openings: Family<Opening, Counter>,
+    /// Octets of messages fetched ahead, by what became of them.
+    pub read_ahead: Family<Ahead, Counter>,
     /// TLS handshakes with clients that failed.
     pub tls_handshake_failures: Counter,
     /// Connections refused, by limit.
@@ -214,6 +246,25 @@ impl Metrics {
             messages_deleted: counter(r, "messages_deleted", "Messages removed upstream"),
             upstream_errors: family(r, "upstream_errors", "Failures upstream, by kind"),
             upstream_connections: gauge(r, "upstream_connections", "Upstream connections now"),
+            upstream_resting: gauge(
+                r,
+                "upstream_resting",
+                "Upstream connections at rest now, between sessions",
+            ),
+            upstream_round_trips: histogram(
+                r,
+                "upstream_round_trips",
+                "Round trips to the upstream, by session",
+                &[
+                    0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0, 64.0, 256.0, 1024.0,
+                ],
+            ),
+            openings: family(r, "openings", "Folders opened, by how"),
+            read_ahead: family(
+                r,
+                "read_ahead_octets",
+                "Octets of messages fetched ahead, by what became of them",
+            ),
             tls_handshake_failures: counter(
                 r,
                 "tls_handshake_failures",
@@ -269,6 +320,12 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter: Counter<u64, AtomicU64> = Counter::default();
     registry.register(name, help, counter.clone());
     counter
+}
+
+fn histogram(registry: &mut Registry, name: &str, help: &str, bounds: &[f64]) -> Histogram {
+    let histogram = Histogram::new(bounds.iter().copied());
+    registry.register(name, help, histogram.clone());
+    histogram
 }
 
 fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sasl", &["secret"]),
     ("pop3", &["maildrop", "sasl"]),
     ("store", &["maildrop"]),
-    ("upstream", &["store", "maildrop", "sasl"]),
+    ("upstream", &["store", "maildrop", "sasl", "metrics"]),
     (
         "import",
         &["maildrop", "sasl", "secret", "store", "upstream"],

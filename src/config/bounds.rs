@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::values::{Count, Octets, Period};
 use super::{ConfigError, Given, Origin, Settings};
 use crate::server::config::{Limits, Timeouts};
-use crate::upstream::imap;
+use crate::upstream::{Economy, ReadAhead, Rest, imap};
 
 /// RFC 1939 §3: an autologout timer must be of at least ten minutes.
 const SHORTEST_IDLE: Duration = Duration::from_secs(600);
@@ -48,6 +48,49 @@ pub(super) fn upstream_limits(settings: &Settings) -> Result<imap::Limits, Confi
         )?,
         messages: at_least_one(messages, default.messages)?,
     })
+}
+
+/// What may be spent to save round trips. Zero switches a saving off.
+pub(super) fn economy(settings: &Settings) -> Economy {
+    let default = Economy::default();
+    let rest = &settings.upstream_rest;
+    let count = |key, written, default: usize| match settings.given::<Count>(key, written) {
+        Some(given) => usize::try_from(given.value.0).unwrap_or(usize::MAX),
+        None => default,
+    };
+    let longest = settings.given("upstream_rest.longest", &rest.longest);
+    let ahead = &settings.read_ahead;
+    let octets = |key, written, default: u64| match settings.given::<Octets>(key, written) {
+        Some(given) => given.value.0,
+        None => default,
+    };
+    Economy {
+        rest: Rest {
+            longest: longest.map_or(default.rest.longest, |given| given.value.0),
+            most: count(
+                "upstream_rest.connections",
+                &rest.connections,
+                default.rest.most,
+            ),
+            per_account: count(
+                "upstream_rest.connections_per_account",
+                &rest.connections_per_account,
+                default.rest.per_account,
+            ),
+        },
+        read_ahead: ReadAhead {
+            session: octets(
+                "read_ahead.octets_per_session",
+                &ahead.octets_per_session,
+                default.read_ahead.session,
+            ),
+            process: octets(
+                "read_ahead.octets",
+                &ahead.octets,
+                default.read_ahead.process,
+            ),
+        },
+    }
 }
 
 pub(super) fn limits(settings: &Settings) -> Result<Limits, ConfigError> {

@@ -176,6 +176,7 @@ fn imap_upstream(
             .is_some_and(|given| given.value),
         timeouts: bounds::upstream_timeouts(settings)?,
         limits: bounds::upstream_limits(settings)?,
+        economy: bounds::economy(settings),
     })
 }
 
@@ -216,6 +217,7 @@ fn jmap_upstream(
             answer: jmap::Limits::ANSWER,
             messages: usize::try_from(limits.messages).unwrap_or(usize::MAX),
         },
+        economy: bounds::economy(settings),
     })
 }
 

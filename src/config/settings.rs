@@ -83,6 +83,11 @@ pub(super) const KEYS: &[&str] = &[
     "upstream_timeouts.connect",
     "upstream_timeouts.silence",
     "upstream_timeouts.command",
+    "upstream_rest.longest",
+    "upstream_rest.connections",
+    "upstream_rest.connections_per_account",
+    "read_ahead.octets_per_session",
+    "read_ahead.octets",
     "log.format",
     "log.level",
     "autoconfig.host",
@@ -123,6 +128,8 @@ pub struct Settings {
     pub(super) timeouts: TimeoutsTable,
     pub(super) upstream_limits: UpstreamLimitsTable,
     pub(super) upstream_timeouts: UpstreamTimeoutsTable,
+    pub(super) upstream_rest: UpstreamRestTable,
+    pub(super) read_ahead: ReadAheadTable,
     pub(super) autoconfig: AutoconfigTable,
     text: Text,
 }
@@ -162,6 +169,8 @@ struct Document {
     timeouts: TimeoutsTable,
     upstream_limits: UpstreamLimitsTable,
     upstream_timeouts: UpstreamTimeoutsTable,
+    upstream_rest: UpstreamRestTable,
+    read_ahead: ReadAheadTable,
     log: LogTable,
     autoconfig: AutoconfigTable,
 }
@@ -201,6 +210,21 @@ pub(super) struct UpstreamTimeoutsTable {
     pub connect: Written<Period>,
     pub silence: Written<Period>,
     pub command: Written<Period>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct UpstreamRestTable {
+    pub longest: Written<Period>,
+    pub connections: Written<Count>,
+    pub connections_per_account: Written<Count>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ReadAheadTable {
+    pub octets_per_session: Written<Octets>,
+    pub octets: Written<Octets>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -288,6 +312,8 @@ impl Settings {
             timeouts: file.timeouts,
             upstream_limits: file.upstream_limits,
             upstream_timeouts: file.upstream_timeouts,
+            upstream_rest: file.upstream_rest,
+            read_ahead: file.read_ahead,
             autoconfig: file.autoconfig,
             text,
         })

@@ -18,6 +18,7 @@ use crate::store::{FolderKey, MessageKey};
 
 mod assembly;
 mod calendar;
+mod economy;
 mod finding;
 pub mod imap;
 pub mod jmap;
@@ -25,6 +26,7 @@ mod pauses;
 pub mod screening;
 pub mod transport;
 
+pub use economy::{Economy, ReadAhead, Rest};
 pub use finding::Finding;
 
 /// A place where mailboxes are, as configured. Shared by all sessions; holds

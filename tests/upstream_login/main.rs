@@ -56,6 +56,7 @@ fn config(port: u16, security: Security, authority: &Authority) -> Config {
             command: Duration::from_secs(20),
         },
         limits: Limits::default(),
+        economy: popgate::upstream::Economy::default(),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::upstream::Economy;
+
 /// One IMAP server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,6 +25,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How large things may be.
     pub limits: Limits,
+    /// What may be spent to save round trips.
+    pub economy: Economy,
 }
 
 /// Protection of the upstream connection.

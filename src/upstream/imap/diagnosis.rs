@@ -151,6 +151,7 @@ async fn walk(
         store: None,
         has_store,
         policy: Arc::new(policy.clone()),
+        metrics: Arc::default(),
     };
     let nobody = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut session =

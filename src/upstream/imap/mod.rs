@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::maildrop::Policy;
+use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Mechanism};
 use crate::store::Store;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
@@ -55,6 +56,7 @@ pub struct Imap {
     config: Arc<Config>,
     shared: Arc<Shared>,
     store: Option<Store>,
+    metrics: Arc<Metrics>,
 }
 
 impl Imap {
@@ -65,7 +67,13 @@ impl Imap {
             config: Arc::new(config),
             shared: Arc::default(),
             store,
+            metrics: Arc::default(),
         }
+    }
+
+    /// Counts where the program's metrics are.
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 }
 
@@ -81,6 +89,7 @@ impl Upstream for Imap {
             config: Arc::clone(&self.config),
             shared: Arc::clone(&self.shared),
             store: self.store.clone(),
+            metrics: Arc::clone(&self.metrics),
             has_store: self.store.is_some(),
             policy,
         };

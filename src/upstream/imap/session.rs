@@ -17,6 +17,7 @@ use super::mailbox::{self, Selected};
 use super::retrieval::{ImapBody, Retrieval};
 use super::shared::Shared;
 use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update};
+use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Learned, MessageKey, Store};
 use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
@@ -32,6 +33,7 @@ pub(super) struct Place {
     /// There is a store, even where this session does not look into it.
     pub has_store: bool,
     pub policy: Arc<Policy>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// A session with an IMAP server.
@@ -41,6 +43,7 @@ pub(super) struct ImapSession {
     pub(super) store: Option<Store>,
     pub(super) has_store: bool,
     pub(super) policy: Arc<Policy>,
+    pub(super) metrics: Arc<Metrics>,
     credentials: Credentials,
     client: IpAddr,
     pub(super) connection: Option<Connection>,
@@ -126,6 +129,7 @@ impl ImapSession {
             store,
             has_store,
             policy,
+            metrics,
         } = place;
         Self {
             config,
@@ -133,6 +137,7 @@ impl ImapSession {
             store,
             has_store,
             policy,
+            metrics,
             credentials,
             client,
             connection: Some(connection),

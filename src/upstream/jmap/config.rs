@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::origin::Origins;
+use crate::upstream::Economy;
 
 /// One JMAP server.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How large things may be.
     pub limits: Limits,
+    /// What may be spent to save round trips.
+    pub economy: Economy,
 }
 
 /// Deadlines upstream.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::maildrop::Policy;
+use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Mechanism};
 use crate::store::Store;
 use crate::upstream::pauses::Pauses;
@@ -55,6 +56,7 @@ pub struct Jmap {
     config: Arc<Config>,
     shared: Arc<Shared>,
     store: Option<Store>,
+    metrics: Arc<Metrics>,
 }
 
 impl Jmap {
@@ -65,7 +67,13 @@ impl Jmap {
             config: Arc::new(config),
             shared: Arc::default(),
             store,
+            metrics: Arc::default(),
         }
+    }
+
+    /// Counts where the program's metrics are.
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 }
 
@@ -81,6 +89,7 @@ impl Upstream for Jmap {
             config: Arc::clone(&self.config),
             shared: Arc::clone(&self.shared),
             store: self.store.clone(),
+            metrics: Arc::clone(&self.metrics),
             policy,
         };
         let session = session::JmapSession::login(place, credentials).await?;

@@ -21,6 +21,7 @@ use super::update::{AtQuit, Folder, mark_read, unusable};
 use crate::maildrop::{
     DeletePolicy, Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update,
 };
+use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Kept, MessageKey, Store};
 use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
@@ -32,6 +33,7 @@ pub(super) struct Place {
     pub shared: Arc<Shared>,
     pub store: Option<Store>,
     pub policy: Arc<Policy>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// A session with a JMAP server.
