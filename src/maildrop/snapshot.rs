@@ -1,6 +1,6 @@
 //! The maildrop as a session sees it: numbered once, at login, and immutable.
 
-use super::UniqueId;
+use super::{Ingredient, Ingredients, UniqueId, UniqueIdFormat};
 
 /// A message's place in its maildrop, from 0. Only the upstream's session and
 /// the gate for message numbers make one.
@@ -103,9 +103,28 @@ impl MaildropBuilder {
         self.append(octets, unique_id.as_str())
     }
 
+    /// Appends the next message, whose unique id is made by `format` of what is
+    /// known of it. Returns what had to be known and is not.
+    pub fn push_made(
+        &mut self,
+        octets: u64,
+        format: &UniqueIdFormat,
+        known: &Ingredients<'_>,
+    ) -> Result<Result<(), Ingredient>, MaildropError> {
+        if let Err(unknown) = format.append(known, &mut self.maildrop.ids) {
+            return Ok(Err(unknown));
+        }
+        self.end(octets).map(Ok)
+    }
+
     fn append(&mut self, octets: u64, unique_id: &str) -> Result<(), MaildropError> {
+        self.maildrop.ids.push_str(unique_id);
+        self.end(octets)
+    }
+
+    /// The unique id of the next message stands at the end of all.
+    fn end(&mut self, octets: u64) -> Result<(), MaildropError> {
         let maildrop = &mut self.maildrop;
-        maildrop.ids.push_str(unique_id);
         let end = u32::try_from(maildrop.ids.len()).map_err(|_| MaildropError::TooLarge)?;
         maildrop.octets.push(octets);
         maildrop.ends.push(end);
@@ -130,8 +149,13 @@ impl MaildropBuilder {
 
     /// Whether two messages have the same unique id.
     pub fn has_duplicates(&self) -> Result<bool, MaildropError> {
-        // Sorted, equal ones are neighbours. Ids of IMAP mostly are in order
-        // already, and a table of them would take more memory than they do.
+        let ids = || self.maildrop.iter().map(|message| message.unique_id);
+        // Ids of IMAP mostly are in order.
+        if ids().zip(ids().skip(1)).all(|(one, next)| one < next) {
+            return Ok(false);
+        }
+        // Sorted, equal ones are neighbours. A table of them would take more
+        // memory than they do.
         let unique_id = |index: &u32| {
             let message = self.maildrop.get(*index as usize);
             message.map(|message| message.unique_id)

@@ -123,15 +123,21 @@ impl<'a> Assembly<'a> {
                 self.messages.push(octets, unique_id).map_err(unreadable)?;
             }
             None => {
-                let made = self.format.unique_id(&message.known).map_err(unknown)?;
-                let unique_id = match &self.suffix {
-                    Some(suffix) => made.with_suffix(suffix),
-                    None => made,
-                };
                 if !self.ranks.is_empty() {
                     self.rank(NOT_FROZEN);
                 }
-                self.messages.push(octets, &unique_id).map_err(unreadable)?;
+                let known = &message.known;
+                match &self.suffix {
+                    Some(suffix) => {
+                        let made = self.format.unique_id(known).map_err(unknown)?;
+                        let unique_id = made.with_suffix(suffix);
+                        self.messages.push(octets, &unique_id).map_err(unreadable)?;
+                    }
+                    None => {
+                        let made = self.messages.push_made(octets, &self.format, known);
+                        made.map_err(unreadable)?.map_err(unknown)?;
+                    }
+                }
             }
         }
         self.rows.push(message.row);
