@@ -146,6 +146,11 @@ impl Command {
         }
     }
 
+    /// Whether it goes out in one piece: the server need not be asked first.
+    pub fn goes_unasked(&self) -> bool {
+        self.pieces.len() == 1
+    }
+
     /// The pieces to send, each behind the server's leave to go on.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().map(|piece| piece.as_slice())

@@ -95,59 +95,62 @@ pub(super) struct Question {
     pub most: u32,
 }
 
-/// Lists the mailbox that is selected.
-pub(super) async fn list(
+/// The listing, and the search for what is marked `\Deleted`, on their way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    listing: Tag,
+    deleted: Tag,
+}
+
+/// Asks for both. Nothing that the mailbox has to be known for.
+pub(super) async fn ask(
     connection: &mut Connection,
     capabilities: &Capabilities,
-    selected: &Selected,
-    question: Question,
-) -> Result<Contents, UpstreamError> {
-    let Question {
-        needs,
-        hidden,
-        most,
-    } = question;
-    if selected.exists > most {
-        return Err(UpstreamError::Misconfigured(
-            "the mailbox has too many messages".into(),
-        ));
-    }
-    let mut hearing = Hearing {
-        uid_validity: selected.uid_validity,
-        listing: Listing::new(selected.exists, most, needs),
-        deleted: FoundUids::new(selected.exists),
-        hidden: FoundUids::new(selected.exists),
-        wants_hidden: hidden,
-        searches_hidden: false,
-    };
-    // FETCH 1:* would be refused by some where there is nothing (Cyrus).
-    if selected.exists > 0 {
-        hearing
-            .ask(connection, capabilities, selected, needs)
-            .await?;
-    }
-    let (entries, details) = hearing.listing.finish().map_err(wrong)?;
-    Ok(Contents {
-        entries,
-        details,
-        deleted: hearing.deleted.complete(),
-        hidden: hearing.hidden.complete(),
+    needs: Needs,
+) -> Result<Asked, UpstreamError> {
+    let listing = Command::new("UID FETCH 1:*").items(&items(needs, false));
+    Ok(Asked {
+        listing: connection.send(listing).await?,
+        deleted: connection.send(search(capabilities, "DELETED")).await?,
     })
 }
 
-/// What is heard while a mailbox is listed.
-struct Hearing {
+/// What is heard while a mailbox is listed: all that is said behind the end of
+/// its SELECT.
+#[derive(Debug)]
+pub(super) struct Hearing {
     uid_validity: u32,
+    question: Question,
     listing: Listing,
     deleted: FoundUids,
     hidden: FoundUids,
-    wants_hidden: bool,
     /// What is found now is hidden, not deleted.
     searches_hidden: bool,
 }
 
 impl Hearing {
-    fn hear(&mut self, event: Event) -> Result<(), UpstreamError> {
+    /// A mailbox that was just selected.
+    pub fn new(selected: &Selected, question: Question) -> Result<Self, UpstreamError> {
+        Self::of(selected.uid_validity, selected.exists, question)
+    }
+
+    fn of(uid_validity: u32, exists: u32, question: Question) -> Result<Self, UpstreamError> {
+        if exists > question.most {
+            return Err(UpstreamError::Misconfigured(
+                "the mailbox has too many messages".into(),
+            ));
+        }
+        Ok(Self {
+            uid_validity,
+            question,
+            listing: Listing::new(exists, question.most, question.needs),
+            deleted: FoundUids::new(exists),
+            hidden: FoundUids::new(exists),
+            searches_hidden: false,
+        })
+    }
+
+    pub fn hear(&mut self, event: Event) -> Result<(), UpstreamError> {
         if uid_validity(&event).is_some_and(|other| other != self.uid_validity) {
             return Err(UpstreamError::temporary(
                 "UIDVALIDITY changed while listing",
@@ -168,7 +171,7 @@ impl Hearing {
             if flags.deleted {
                 self.deleted.add([uid..=uid])?;
             }
-            if flags.hidden && self.wants_hidden {
+            if flags.hidden && self.question.hidden {
                 self.hidden.add([uid..=uid])?;
             }
         }
@@ -186,50 +189,83 @@ impl Hearing {
             .await
     }
 
-    async fn ask(
+    /// What is in the mailbox that is selected. `asked`: that was asked for
+    /// together with the SELECT.
+    pub async fn contents(
+        mut self,
+        connection: &mut Connection,
+        capabilities: &Capabilities,
+        asked: Option<Asked>,
+    ) -> Result<Contents, UpstreamError> {
+        // FETCH 1:* is refused by some where there is nothing (Cyrus).
+        let is_empty = self.listing.is_empty();
+        match asked {
+            Some(Asked { listing, deleted }) if is_empty => {
+                self.wait(connection, listing).await?;
+                self.wait(connection, deleted).await?;
+            }
+            Some(asked) => self.hear_all(connection, capabilities, asked).await?,
+            None => self.ask_and_hear(connection, capabilities).await?,
+        }
+        let (entries, details) = self.listing.finish().map_err(wrong)?;
+        Ok(Contents {
+            entries,
+            details,
+            deleted: self.deleted.complete(),
+            hidden: self.hidden.complete(),
+        })
+    }
+
+    async fn ask_and_hear(
         &mut self,
         connection: &mut Connection,
         capabilities: &Capabilities,
-        selected: &Selected,
-        needs: Needs,
     ) -> Result<(), UpstreamError> {
-        let limit = capabilities
-            .message_limit()
-            .filter(|limit| *limit < selected.exists);
-        let deadline = connection.deadline();
-        if let Some(limit) = limit {
-            // A search would be cut as well: the rows tell of flags.
-            let mut ahead: VecDeque<Tag> = VecDeque::new();
-            for page in pages(selected.exists, limit, needs) {
-                if ahead.len() >= PAGES_AHEAD
-                    && let Some(first) = ahead.pop_front()
-                {
-                    let hear = |event| self.hear(event);
-                    let answer = connection.wait(first, deadline, hear).await?;
-                    listed(answer, needs)?;
-                }
-                ahead.push_back(connection.send(page).await?);
-            }
-            for page in ahead {
-                let hear = |event| self.hear(event);
-                let answer = connection.wait(page, deadline, hear).await?;
-                listed(answer, needs)?;
-            }
+        let exists = self.listing.count();
+        if exists == 0 {
             return Ok(());
         }
-        let fetch = Command::new("UID FETCH 1:*").items(&items(needs, false));
-        let fetch = connection.send(fetch).await?;
-        let search = connection.send(search(capabilities, "DELETED")).await?;
-        let answer = connection
-            .wait(fetch, deadline, |event| self.hear(event))
-            .await?;
-        listed(answer, needs)?;
-        let mut found = self.wait(connection, search).await?;
+        if let Some(limit) = capabilities.message_limit().filter(|it| *it < exists) {
+            return self.hear_pages(connection, exists, limit).await;
+        }
+        let asked = ask(connection, capabilities, self.question.needs).await?;
+        let answer = self.wait(connection, asked.listing).await?;
+        listed(answer, self.question.needs)?;
+        self.hear_searches(connection, capabilities, asked).await
+    }
+
+    /// What was asked for ahead. A server that did not know by then which mailbox
+    /// is meant is asked again.
+    async fn hear_all(
+        &mut self,
+        connection: &mut Connection,
+        capabilities: &Capabilities,
+        asked: Asked,
+    ) -> Result<(), UpstreamError> {
+        let needs = self.question.needs;
+        let answer = self.wait(connection, asked.listing).await?;
+        match listed(answer, needs) {
+            Ok(()) => self.hear_searches(connection, capabilities, asked).await,
+            Err(UpstreamError::Protocol(_)) => {
+                self.wait(connection, asked.deleted).await?;
+                *self = Self::of(self.uid_validity, self.listing.exists_now(), self.question)?;
+                self.ask_and_hear(connection, capabilities).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn hear_searches(
+        &mut self,
+        connection: &mut Connection,
+        capabilities: &Capabilities,
+        asked: Asked,
+    ) -> Result<(), UpstreamError> {
+        let mut found = self.wait(connection, asked.deleted).await?;
         // Behind the first: which of two answers is whose is not told by all.
-        if self.wants_hidden && is_whole(&found) {
+        if self.question.hidden && is_whole(&found) {
             self.searches_hidden = true;
-            let search = search_hidden(capabilities);
-            let search = connection.send(search).await?;
+            let search = connection.send(search_hidden(capabilities)).await?;
             found = self.wait(connection, search).await?;
             self.searches_hidden = false;
         }
@@ -242,6 +278,33 @@ impl Hearing {
             }
         }
         Ok(())
+    }
+
+    /// A search would be cut as well: the rows tell of flags.
+    async fn hear_pages(
+        &mut self,
+        connection: &mut Connection,
+        exists: u32,
+        limit: u32,
+    ) -> Result<(), UpstreamError> {
+        let needs = self.question.needs;
+        let deadline = connection.deadline();
+        let mut ahead: VecDeque<Tag> = VecDeque::new();
+        let mut pages = pages(exists, limit, needs);
+        loop {
+            let page = pages.next();
+            if page.is_none() || ahead.len() >= PAGES_AHEAD {
+                let Some(first) = ahead.pop_front() else {
+                    return Ok(());
+                };
+                let hear = |event| self.hear(event);
+                let answer = connection.wait(first, deadline, hear).await?;
+                listed(answer, needs)?;
+            }
+            if let Some(page) = page {
+                ahead.push_back(connection.send(page).await?);
+            }
+        }
     }
 }
 

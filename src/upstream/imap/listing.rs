@@ -154,6 +154,21 @@ impl Listing {
         }
     }
 
+    /// Messages that are to be listed.
+    pub fn count(&self) -> u32 {
+        self.due
+    }
+
+    /// Whether nothing was there when the listing was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.uids.is_empty()
+    }
+
+    /// Messages in the mailbox now, those that came meanwhile included.
+    pub fn exists_now(&self) -> u32 {
+        self.exists
+    }
+
     /// A row of the listing, or news of a message's flags.
     pub fn row(&mut self, row: Row) -> Result<(), ListingError> {
         if row.uid.is_none() && row.octets.is_none() && row.details.is_none() {

@@ -1,11 +1,8 @@
-//! Opening a mailbox: SELECT or EXAMINE, and beside it what does not depend on
-//! its answer.
+//! Opening a mailbox: SELECT or EXAMINE, and what is told meanwhile.
 
 use super::command::Command;
 use super::connection::{Connection, Event, uid_validity};
 use super::fetch::HIDDEN;
-use super::folders::{Finder, list_all};
-use super::login::Capabilities;
 use super::status::{Code, Kind, Status};
 use crate::upstream::{Reason, UpstreamError};
 
@@ -66,7 +63,7 @@ pub(super) async fn select(
     Ok(selected)
 }
 
-fn select_command(name: &str, writes: bool) -> Result<Command, UpstreamError> {
+pub(super) fn select_command(name: &str, writes: bool) -> Result<Command, UpstreamError> {
     let command = Command::new(if writes { "SELECT" } else { "EXAMINE" });
     Ok(match name {
         "INBOX" => command.word("INBOX"),
@@ -96,16 +93,17 @@ async fn is_gone(
 
 /// What is said while SELECT is under way.
 #[derive(Debug, Default)]
-struct Told {
+pub(super) struct Told {
     exists: Option<u32>,
     uid_validity: Option<u32>,
     permanent: Option<Vec<String>>,
     hides: bool,
-    rights: Option<String>,
+    /// What the user may do there (RFC 4314), where that was asked and told.
+    pub rights: Option<String>,
 }
 
 impl Told {
-    fn hear(&mut self, event: Event) {
+    pub fn hear(&mut self, event: Event) {
         self.uid_validity = uid_validity(&event).or(self.uid_validity);
         match event {
             Event::Exists(now) => self.exists = Some(now),
@@ -129,7 +127,8 @@ impl Told {
         rights.is_some_and(|rights| !rights.contains('r'))
     }
 
-    fn selected(&mut self, answer: Status, name: &str) -> Result<Selected, UpstreamError> {
+    /// What SELECT has opened, by its answer.
+    pub fn selected(&mut self, answer: Status, name: &str) -> Result<Selected, UpstreamError> {
         let is_refused = answer.kind == Kind::No && self.may_not_read();
         if answer.denies_access() || is_refused {
             let reason = Reason::quoting("the folder cannot be opened", name);
@@ -154,75 +153,4 @@ impl Told {
             )),
         }
     }
-}
-
-/// A mailbox that was opened, and what its user may do there (RFC 4314), if that
-/// was asked and is known.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub selected: Selected,
-    pub rights: Option<String>,
-}
-
-/// Opens a mailbox for the first time, and lets `finder` find what it looks for:
-/// they do not depend on each other, so that both take one round trip.
-pub(super) async fn open(
-    connection: &mut Connection,
-    capabilities: &Capabilities,
-    name: &str,
-    writes: bool,
-    asks_rights: bool,
-    finder: &mut Finder,
-) -> Result<Opened, UpstreamError> {
-    let mut commands = finder.commands(capabilities)?;
-    if asks_rights {
-        commands.push(Command::new("MYRIGHTS").mailbox(name)?);
-    }
-    let deadline = connection.deadline();
-    let mut told = Told::default();
-    // A server may answer in any order.
-    let mut hear = |event| match event {
-        Event::List(listed) => finder.hear(listed),
-        other => {
-            told.hear(other);
-            Ok(())
-        }
-    };
-    let mut tags = Vec::with_capacity(commands.len());
-    for command in commands {
-        tags.push(connection.send(command).await?);
-    }
-    let rights = if asks_rights { tags.pop() } else { None };
-    // While a literal waits for its leave, nobody listens to other answers.
-    let ahead = match name.is_ascii() {
-        true => Some(connection.send(select_command(name, writes)?).await?),
-        false => None,
-    };
-    let mut no_selection = false;
-    for tag in tags {
-        let answer = connection.wait(tag, deadline, &mut hear).await?;
-        match answer.kind {
-            Kind::Bad => no_selection = true,
-            _ => {
-                answer.ok_or_error("LIST")?;
-            }
-        }
-    }
-    if let Some(rights) = rights {
-        // Not to know them is no harm.
-        connection.wait(rights, deadline, &mut hear).await?;
-    }
-    let select = match ahead {
-        Some(select) => select,
-        None => connection.send(select_command(name, writes)?).await?,
-    };
-    let answer = connection.wait(select, deadline, &mut hear).await?;
-    if no_selection {
-        let listed = connection.run(list_all(), &mut hear).await?;
-        listed.ok_or_error("LIST")?;
-    }
-    Ok(Opened {
-        selected: told.selected(answer, name)?,
-        rights: told.rights,
-    })
 }

@@ -2,7 +2,7 @@
 //!
 //! From the socket upwards: `transport` (TCP, TLS) → `tap` (octets framed by
 //! `framing` and `fetch`) → async-imap's decoder → `connection` (commands and
-//! their ends) → `login`, `folders`, `mailbox`, `contents`, `retrieval`,
+//! their ends) → `login`, `folders`, `mailbox`, `contents`, `opening`, `retrieval`,
 //! `removal` → `snapshot`, `update` → `session`, which is the seam's other side. `docs/decisions/0001-async-imap-as-decoder.md`
 //! says why.
 
@@ -32,6 +32,7 @@ pub mod fuzzing;
 mod listing;
 mod login;
 mod mailbox;
+mod opening;
 mod removal;
 mod retrieval;
 mod session;

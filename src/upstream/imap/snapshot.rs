@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use super::contents::{self, Contents, Question};
+use super::contents::Contents;
 use super::disposal::{Circumstances, may_write};
 use super::folders::{Finder, Layout, Search};
 use super::listing::{Entry, Needs};
 use super::login::Capabilities;
 use super::mailbox;
+use super::opening::{Flight, Listing, Question};
 use super::session::{Folder, ImapSession, Messages, lost, message_key, unkept};
 use crate::maildrop::{
     DeletePolicy, Ingredient, Ingredients, Maildrop, MessageIndex, Policy, SpecialUse,
@@ -141,25 +142,30 @@ impl ImapSession {
         // What is found beside the first is there for all.
         let nothing = &mut Finder::new(Vec::new());
         let beside = if place == 0 { &mut *finder } else { nothing };
-        let opened = mailbox::open(
-            connection,
-            capabilities,
-            &name,
-            opens_to_write,
+        let question = Question {
+            name: name.clone(),
+            writes: opens_to_write,
             asks_rights,
-            beside,
-        )
-        .await?;
+            needs,
+            hides: policy.delete == DeletePolicy::Hide,
+            is_shared,
+            most,
+        };
+        let flight = Flight::send(connection, capabilities, question, beside).await?;
+        let opened = flight.hear(connection, beside).await?;
+        let mut listing = opened.listing;
         if place == 0 && finder.is_doubtful() {
+            // Nothing else may be on its way then.
+            let contents = listing.contents(connection, capabilities).await?;
+            listing = Listing::Heard(contents);
             let layout = match &mut self.layout {
                 Some(layout) => layout,
                 none => none.insert(Layout::ask(connection, capabilities).await?),
             };
             finder.know(layout);
         }
-        let mut selected = opened.selected;
+        let selected = &opened.selected;
         let uid_validity = selected.uid_validity;
-        let hides = selected.hides;
         let hides_by_store = kept
             .hidden
             .iter()
@@ -168,7 +174,7 @@ impl ImapSession {
             capabilities,
             policy: &policy,
             name: &name,
-            selected: &selected,
+            selected,
             rights: opened.rights.as_deref(),
             has_store: self.has_store,
             is_shared,
@@ -178,22 +184,16 @@ impl ImapSession {
             targets.delete.and_then(|it| finder.found(it)),
             targets.trash.and_then(|it| finder.found(it)),
         )?;
+        let contents = listing.contents(connection, capabilities).await?;
         if opens_to_write && !decision.writes {
             // Nothing will be written after all.
-            selected = mailbox::select(connection, &name, false).await?;
+            let selected = mailbox::select(connection, &name, false).await?;
             if selected.uid_validity != uid_validity {
                 return Err(UpstreamError::temporary(
                     "UIDVALIDITY changed while opening",
                 ));
             }
         }
-        let question = Question {
-            needs,
-            // For ever: under another policy, too.
-            hidden: (policy.delete == DeletePolicy::Hide || hides || selected.hides) && !is_shared,
-            most,
-        };
-        let contents = contents::list(connection, capabilities, &selected, question).await?;
         self.selected = Some(place);
         let key = self.folder_key(&name);
         self.folders.push(Folder {

@@ -1,0 +1,207 @@
+//! Opening a folder in one flight: what does not have to wait for an answer is
+//! sent in one write, and all of it is heard afterwards.
+
+use super::command::Command;
+use super::connection::{Connection, Event, Tag};
+use super::contents::{self, Asked, Contents, Hearing};
+use super::folders::{Finder, list_all};
+use super::listing::Needs;
+use super::login::Capabilities;
+use super::mailbox::{Selected, Told, select_command};
+use super::status::{Kind, Status};
+use crate::upstream::UpstreamError;
+
+/// A folder to be opened, and what is asked about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    /// As the server has it.
+    pub name: String,
+    /// By SELECT, not by EXAMINE.
+    pub writes: bool,
+    /// What its user may do there (RFC 4314).
+    pub asks_rights: bool,
+    pub needs: Needs,
+    /// The policy hides messages.
+    pub hides: bool,
+    /// The folder is another user's, or everybody's: what is hidden by a keyword
+    /// there is hidden for others, not for this user.
+    pub is_shared: bool,
+    /// The most messages that it may hold.
+    pub most: u32,
+}
+
+/// What was sent, and is to be answered.
+#[derive(Debug)]
+pub(super) struct Flight {
+    question: Question,
+    lists: Vec<Tag>,
+    rights: Option<Tag>,
+    /// `None`: it waits until all else is answered.
+    select: Option<Tag>,
+    contents: Option<Asked>,
+}
+
+impl Flight {
+    /// Sends what opens the folder, and what `finder` has to know. What cannot be
+    /// sent without waiting for an answer is left for later.
+    pub async fn send(
+        connection: &mut Connection,
+        capabilities: &Capabilities,
+        question: Question,
+        finder: &Finder,
+    ) -> Result<Self, UpstreamError> {
+        let select = select_command(&question.name, question.writes)?;
+        let mut flight = Self {
+            lists: Vec::new(),
+            rights: None,
+            select: None,
+            contents: None,
+            question,
+        };
+        for command in finder.commands(capabilities)? {
+            flight.lists.push(connection.send(command).await?);
+        }
+        // While a literal waits for its leave, nobody listens to other answers.
+        if !select.goes_unasked() {
+            return Ok(flight);
+        }
+        if flight.question.asks_rights {
+            let rights = Command::new("MYRIGHTS").mailbox(&flight.question.name)?;
+            flight.rights = Some(connection.send(rights).await?);
+        }
+        flight.select = Some(connection.send(select).await?);
+        // How the listing is asked for depends on EXISTS then.
+        if capabilities.message_limit().is_none() {
+            let needs = flight.question.needs;
+            flight.contents = Some(contents::ask(connection, capabilities, needs).await?);
+        }
+        Ok(flight)
+    }
+
+    /// Hears all but the listing. Where the folder is not opened the connection
+    /// is of no more use: the rest of the answers is still to come.
+    pub async fn hear(
+        self,
+        connection: &mut Connection,
+        finder: &mut Finder,
+    ) -> Result<Opened, UpstreamError> {
+        let Self {
+            question,
+            mut lists,
+            rights,
+            select,
+            contents,
+        } = self;
+        let deadline = connection.deadline();
+        let mut told = Told::default();
+        let mut is_refused = false;
+        let answer = {
+            // A server may answer in any order.
+            let mut hear = |event| match event {
+                Event::List(listed) => finder.hear(listed),
+                other => {
+                    told.hear(other);
+                    Ok(())
+                }
+            };
+            let select = match select {
+                Some(select) => select,
+                None => {
+                    for tag in lists.drain(..) {
+                        let answer = connection.wait(tag, deadline, &mut hear).await?;
+                        is_refused |= is_unknown(answer)?;
+                    }
+                    if question.asks_rights {
+                        let command = Command::new("MYRIGHTS").mailbox(&question.name)?;
+                        let tag = connection.send(command).await?;
+                        connection.wait(tag, deadline, &mut hear).await?;
+                    }
+                    let select = select_command(&question.name, question.writes)?;
+                    connection.send(select).await?
+                }
+            };
+            connection.wait(select, deadline, &mut hear).await?
+        };
+        let selected = told.selected(answer, &question.name)?;
+        let hidden = !question.is_shared && (question.hides || selected.hides);
+        let asked = contents::Question {
+            needs: question.needs,
+            hidden,
+            most: question.most,
+        };
+        let mut hearing = Hearing::new(&selected, asked)?;
+        {
+            let mut hear = |event| match event {
+                Event::List(listed) => finder.hear(listed),
+                Event::MyRights(rights) => {
+                    told.rights = Some(rights);
+                    Ok(())
+                }
+                other => hearing.hear(other),
+            };
+            for tag in lists {
+                let answer = connection.wait(tag, deadline, &mut hear).await?;
+                is_refused |= is_unknown(answer)?;
+            }
+            if let Some(rights) = rights {
+                // Not to know them is no harm.
+                connection.wait(rights, deadline, &mut hear).await?;
+            }
+            if is_refused {
+                let listed = connection.run(list_all(), &mut hear).await?;
+                listed.ok_or_error("LIST")?;
+            }
+        }
+        Ok(Opened {
+            selected,
+            rights: told.rights,
+            listing: Listing::Due {
+                hearing,
+                asked: contents,
+            },
+        })
+    }
+}
+
+/// Whether a LIST is of a kind that the server does not know.
+fn is_unknown(answer: Status) -> Result<bool, UpstreamError> {
+    if answer.kind == Kind::Bad {
+        return Ok(true);
+    }
+    answer.ok_or_error("LIST")?;
+    Ok(false)
+}
+
+/// A folder that was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub selected: Selected,
+    /// What its user may do there, if that was asked and is known.
+    pub rights: Option<String>,
+    pub listing: Listing,
+}
+
+/// What is in a folder that was opened.
+#[derive(Debug)]
+pub(super) enum Listing {
+    /// Its answer is still due, if it was `asked` for: until then the connection
+    /// is for nothing else.
+    Due {
+        hearing: Hearing,
+        asked: Option<Asked>,
+    },
+    Heard(Contents),
+}
+
+impl Listing {
+    pub async fn contents(
+        self,
+        connection: &mut Connection,
+        capabilities: &Capabilities,
+    ) -> Result<Contents, UpstreamError> {
+        match self {
+            Self::Due { hearing, asked } => hearing.contents(connection, capabilities, asked).await,
+            Self::Heard(contents) => Ok(contents),
+        }
+    }
+}
