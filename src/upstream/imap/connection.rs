@@ -5,6 +5,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -36,6 +38,9 @@ pub(super) struct Connection {
     health: Health,
     /// What was sent that nobody may read in a log.
     secrets: Vec<Zeroizing<Vec<u8>>>,
+    /// Something was sent since an answer was last waited for.
+    asks: bool,
+    round_trips: Arc<AtomicU32>,
 }
 
 /// Whether a connection can carry another command.
@@ -86,7 +91,17 @@ impl Connection {
             answered: Vec::new(),
             health: Health::Usable,
             secrets: Vec::new(),
+            asks: false,
+            round_trips: Arc::default(),
         }
+    }
+
+    /// From now on round trips are counted there; returns how many there were so
+    /// far. One is each time that an answer is waited for after something was
+    /// sent, however many commands that was. The greeting, and the handshakes of
+    /// TCP and TLS, are not counted.
+    pub fn count_in(&mut self, round_trips: Arc<AtomicU32>) -> u32 {
+        std::mem::replace(&mut self.round_trips, round_trips).load(Ordering::Relaxed)
     }
 
     /// Whether the other side has gone, as opposed to silent or incoherent:
@@ -215,6 +230,9 @@ impl Connection {
             return Ok(Event::from(data));
         }
         self.flush(deadline).await?;
+        if std::mem::take(&mut self.asks) {
+            self.round_trips.fetch_add(1, Ordering::Relaxed);
+        }
         let patience = deadline.min(Instant::now() + self.timeouts.silence);
         loop {
             let Ok(heard) = timeout_at(patience, self.hear()).await else {
@@ -275,6 +293,8 @@ impl Connection {
     /// Says LOGOUT and waits a moment for the server to close.
     pub async fn logout(mut self, patience: Duration) {
         let deadline = Instant::now() + patience;
+        // Of no session: nobody waits for it.
+        self.count_in(Arc::default());
         if self.send(Command::new("LOGOUT")).await.is_ok() {
             // Ends by BYE, which is an error here, or by the deadline.
             while self.event(deadline).await.is_ok() {}
@@ -282,6 +302,7 @@ impl Connection {
     }
 
     async fn flush(&mut self, deadline: Instant) -> Result<(), UpstreamError> {
+        self.asks |= self.decoder.get_mut().is_queued();
         let deadline = deadline.min(Instant::now() + self.timeouts.silence);
         match timeout_at(deadline, self.decoder.get_mut().flush()).await {
             Ok(Ok(())) => Ok(()),

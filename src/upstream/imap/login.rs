@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
@@ -148,6 +149,7 @@ impl Greeted {
             .run(Command::new("STARTTLS"), |_| Ok(()))
             .await?;
         answer.ok_or_error("STARTTLS")?;
+        let round_trips = self.connection.count_in(Arc::default());
         let transport::Stream::Left(tcp) = self.connection.into_stream()? else {
             return Err(UpstreamError::protocol("STARTTLS under TLS"));
         };
@@ -157,6 +159,7 @@ impl Greeted {
             capabilities: Capabilities::default(),
             greeting: self.greeting,
         };
+        secured.connection.count_in(Arc::new(round_trips.into()));
         secured.capabilities = secured.ask_capabilities().await?;
         Ok(secured)
     }

@@ -35,6 +35,7 @@ mod mailbox;
 mod opening;
 mod removal;
 mod retrieval;
+mod round_trips;
 mod session;
 mod shared;
 mod snapshot;

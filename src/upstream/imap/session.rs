@@ -15,6 +15,7 @@ use super::folders::{self, Layout};
 use super::login::{Capabilities, Greeted, are_sendable};
 use super::mailbox::{self, Selected};
 use super::retrieval::{ImapBody, Retrieval};
+use super::round_trips::RoundTrips;
 use super::shared::Shared;
 use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update};
 use crate::metrics::Metrics;
@@ -57,6 +58,7 @@ pub(super) struct ImapSession {
     pub(super) folders: Vec<Folder>,
     pub(super) messages: Messages,
     notes: Notes,
+    round_trips: RoundTrips,
 }
 
 /// A folder of the session.
@@ -120,7 +122,7 @@ impl ImapSession {
         place: Place,
         credentials: Credentials,
         client: IpAddr,
-        connection: Connection,
+        mut connection: Connection,
         capabilities: Capabilities,
     ) -> Self {
         let Place {
@@ -131,6 +133,8 @@ impl ImapSession {
             policy,
             metrics,
         } = place;
+        let round_trips = RoundTrips::new(Arc::clone(&metrics));
+        round_trips.adopt(&mut connection);
         Self {
             config,
             shared,
@@ -148,6 +152,7 @@ impl ImapSession {
             folders: Vec::new(),
             messages: Messages::default(),
             notes: Notes::default(),
+            round_trips,
         }
     }
 
@@ -181,13 +186,14 @@ impl ImapSession {
             self.selected = None;
             let connected =
                 connect(&self.config, &self.shared, &self.credentials, self.client).await;
-            let (connection, capabilities) = connected.map_err(|error| match error {
+            let (mut connection, capabilities) = connected.map_err(|error| match error {
                 // They were good when the session began.
                 UpstreamError::Authentication => {
                     UpstreamError::temporary("the credentials are no longer accepted")
                 }
                 other => other,
             })?;
+            self.round_trips.adopt(&mut connection);
             self.capabilities = capabilities;
             self.connection = Some(connection);
         }

@@ -15,6 +15,7 @@ use crate::maildrop::{
     DeletePolicy, Ingredient, Ingredients, Maildrop, MessageIndex, Policy, SpecialUse,
     UniqueIdFormat,
 };
+use crate::metrics::Opening;
 use crate::store::Kept;
 use crate::upstream::assembly::{self, Assembled, Assembly, Candidate};
 use crate::upstream::{UpstreamError, calendar};
@@ -194,6 +195,7 @@ impl ImapSession {
                 ));
             }
         }
+        self.metrics.openings.get_or_create(&Opening::Listed).inc();
         self.selected = Some(place);
         let key = self.folder_key(&name);
         self.folders.push(Folder {

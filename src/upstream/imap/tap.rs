@@ -74,6 +74,11 @@ impl<S> Tap<S> {
         append(&mut self.outbound, octets);
     }
 
+    /// Whether octets are queued that were not sent.
+    pub fn is_queued(&self) -> bool {
+        !self.outbound.is_empty()
+    }
+
     /// Whether octets came that no response has used up: behind the answer to
     /// STARTTLS they are an injection.
     pub fn has_leftovers(&self) -> bool {
