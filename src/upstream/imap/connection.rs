@@ -35,6 +35,8 @@ pub(super) struct Connection {
     outstanding: Vec<Tag>,
     /// Answered before anybody waited for it.
     answered: Vec<(Tag, Status)>,
+    /// Said, and not yet heard by anybody.
+    unheard: Option<Event>,
     health: Health,
     /// What was sent that nobody may read in a log.
     secrets: Vec<Zeroizing<Vec<u8>>>,
@@ -89,6 +91,7 @@ impl Connection {
             last_tag: 0,
             outstanding: Vec::new(),
             answered: Vec::new(),
+            unheard: None,
             health: Health::Usable,
             secrets: Vec::new(),
             asks: false,
@@ -113,7 +116,10 @@ impl Connection {
     /// Whether nothing went wrong so far and no answer is due: what comes next
     /// belongs to the next command.
     pub fn is_usable(&self) -> bool {
-        self.health == Health::Usable && self.outstanding.is_empty() && self.answered.is_empty()
+        self.health == Health::Usable
+            && self.outstanding.is_empty()
+            && self.answered.is_empty()
+            && self.unheard.is_none()
     }
 
     /// `secret` is about to be sent. Servers quote what they did not understand:
@@ -190,21 +196,50 @@ impl Connection {
         &mut self,
         tag: Tag,
         deadline: Instant,
-        mut hear: impl FnMut(Event) -> Result<(), UpstreamError>,
+        hear: impl FnMut(Event) -> Result<(), UpstreamError>,
     ) -> Result<Status, UpstreamError> {
+        match self.wait_or_go_on(tag, deadline, hear).await? {
+            Some(status) => Ok(status),
+            // Nobody is waiting with a literal.
+            None => {
+                self.health = Health::Broken;
+                Err(UpstreamError::protocol("a continuation nobody waits for"))
+            }
+        }
+    }
+
+    /// The same; `None`: the server asks for more (RFC 3501 §7.5).
+    pub async fn wait_or_go_on(
+        &mut self,
+        tag: Tag,
+        deadline: Instant,
+        mut hear: impl FnMut(Event) -> Result<(), UpstreamError>,
+    ) -> Result<Option<Status>, UpstreamError> {
         loop {
             if let Some(place) = self.answered.iter().position(|(other, _)| *other == tag) {
-                return Ok(self.answered.swap_remove(place).1);
+                return Ok(Some(self.answered.swap_remove(place).1));
             }
             match self.event(deadline).await? {
                 Event::Done(other, status) => self.answered.push((other, status)),
-                // Nobody is waiting with a literal.
-                Event::Continue => {
-                    self.health = Health::Broken;
-                    return Err(UpstreamError::protocol("a continuation nobody waits for"));
-                }
+                Event::Continue => return Ok(None),
                 other => hear(other)?,
             }
+        }
+    }
+
+    /// Whether the server says anything at all by then. What it says is heard by
+    /// who waits next.
+    pub async fn is_answered_by(&mut self, deadline: Instant) -> bool {
+        if self.unheard.is_some() || !self.answered.is_empty() {
+            return true;
+        }
+        let event = self.event(self.deadline());
+        match timeout_at(deadline, event).await {
+            Ok(Ok(event)) => {
+                self.unheard = Some(event);
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
@@ -225,6 +260,9 @@ impl Connection {
         // A flood never lets a timer fire.
         if Instant::now() >= deadline {
             return Err(self.too_late());
+        }
+        if let Some(unheard) = self.unheard.take() {
+            return Ok(unheard);
         }
         if let Some(data) = self.decoder.get_mut().pop() {
             return Ok(Event::from(data));

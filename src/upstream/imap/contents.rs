@@ -102,6 +102,12 @@ pub(super) struct Asked {
     deleted: Tag,
 }
 
+impl Asked {
+    pub fn tags(self) -> [Tag; 2] {
+        [self.listing, self.deleted]
+    }
+}
+
 /// Asks for both. Nothing that the mailbox has to be known for.
 pub(super) async fn ask(
     connection: &mut Connection,

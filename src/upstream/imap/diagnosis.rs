@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::config::{Config, Security};
 use super::disposal::{Disposal, Mark};
 use super::fetch::HIDDEN;
-use super::login::{Capabilities, Greeted};
+use super::login::{Capabilities, Greeted, LoggedIn};
 use super::session::{ImapSession, Place};
 use super::{transport, utf7};
 use crate::maildrop::{Policy, SeenPolicy};
@@ -137,8 +137,11 @@ async fn walk(
         return Ok(());
     };
     let logged_in = greeted.login(credentials, config).await;
-    let (connection, capabilities) =
-        logged_in.map_err(|error| bad("login", error.to_string(), login_advice(&error)))?;
+    let LoggedIn {
+        connection,
+        capabilities,
+        ..
+    } = logged_in.map_err(|error| bad("login", error.to_string(), login_advice(&error)))?;
     tell(
         "login",
         Finding::Good(format!("{} is let in", credentials.user().escape_debug())),

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::command::{Command, base64};
 use super::config::{Config, Security};
-use super::connection::{Connection, Event};
+use super::connection::{Connection, Event, Tag};
 use super::status::{Code, Kind, Status};
 use super::transport;
 use crate::sasl::{self, Credentials, Mechanism};
@@ -31,6 +31,8 @@ const IN_REV2: [&str; 7] = [
 ];
 /// The largest literal that LITERAL- lets go unasked (RFC 7888 §5).
 const LITERAL_MINUS: usize = 4096;
+/// A response, and the answer to a failure, and one more.
+const MOST_CHALLENGES: u32 = 3;
 /// The longest initial response: a command line has 8,000 octets.
 const LONGEST_INITIAL_RESPONSE: usize = 7_900;
 
@@ -171,12 +173,25 @@ impl Greeted {
     /// Tells an upstream that trusts us who the client is (RFC 2971). It must know
     /// before the login, where it counts failures and connections by address.
     pub async fn identify(&mut self, config: &Config, client: IpAddr) -> Result<(), UpstreamError> {
-        if config.send_client_address && self.capabilities.has("ID") {
-            let command = Command::new("ID").identity(client);
+        if let Some(identity) = self.send_identity(config, client).await? {
             // Whatever the server makes of it.
-            self.connection.run(command, |_| Ok(())).await?;
+            let deadline = self.connection.deadline();
+            self.connection.wait(identity, deadline, |_| Ok(())).await?;
         }
         Ok(())
+    }
+
+    /// The same without waiting for the answer.
+    pub async fn send_identity(
+        &mut self,
+        config: &Config,
+        client: IpAddr,
+    ) -> Result<Option<Tag>, UpstreamError> {
+        if !config.send_client_address || !self.capabilities.has("ID") {
+            return Ok(None);
+        }
+        let command = Command::new("ID").identity(client);
+        Ok(Some(self.connection.send(command).await?))
     }
 
     /// Logs in. `Authentication` comes out only where the upstream said NO to
@@ -185,9 +200,36 @@ impl Greeted {
         mut self,
         credentials: &Credentials,
         config: &Config,
-    ) -> Result<(Connection, Capabilities), UpstreamError> {
+    ) -> Result<LoggedIn, UpstreamError> {
+        let prepared = self.prepare(credentials, config)?;
+        self.finish(prepared).await
+    }
+
+    /// How these credentials are sent. From now on what the server quotes of them
+    /// is withheld.
+    pub fn prepare(
+        &mut self,
+        credentials: &Credentials,
+        config: &Config,
+    ) -> Result<Prepared, UpstreamError> {
+        let mechanism = self.mechanism(credentials)?;
+        let secret = match credentials {
+            Credentials::Password { password, .. } => password,
+            Credentials::Bearer { token, .. } => token,
+        };
+        self.connection.conceal(secret.reveal().as_bytes());
+        let quoted = Zeroizing::new(secret.reveal().replace('\\', "\\\\").replace('"', "\\\""));
+        self.connection.conceal(quoted.as_bytes());
+        match mechanism {
+            Some(mechanism) => self.authenticate(mechanism, credentials, config),
+            None => self.plain_login(credentials),
+        }
+    }
+
+    /// The mechanism that suits the credentials; `None`: LOGIN.
+    fn mechanism(&self, credentials: &Credentials) -> Result<Option<Mechanism>, UpstreamError> {
         let before = &self.capabilities;
-        let mechanism = match credentials {
+        Ok(match credentials {
             Credentials::Password { .. } if before.sasl(Mechanism::Plain) => Some(Mechanism::Plain),
             Credentials::Password {
                 authorize_as: None, ..
@@ -206,38 +248,11 @@ impl Greeted {
                 let reason = "the upstream offers neither XOAUTH2 nor OAUTHBEARER";
                 return Err(UpstreamError::Misconfigured(reason.into()));
             }
-        };
-        let secret = match credentials {
-            Credentials::Password { password, .. } => password,
-            Credentials::Bearer { token, .. } => token,
-        };
-        self.connection.conceal(secret.reveal().as_bytes());
-        let quoted = Zeroizing::new(secret.reveal().replace('\\', "\\\\").replace('"', "\\\""));
-        self.connection.conceal(quoted.as_bytes());
-        let mut told = None;
-        let answer = match mechanism {
-            Some(mechanism) => {
-                self.authenticate(mechanism, credentials, config, &mut told)
-                    .await?
-            }
-            None => self.plain_login(credentials, &mut told).await?,
-        };
-        if answer.kind != Kind::Ok {
-            return Err(answer.login_refusal());
-        }
-        let capabilities = match capability_code(&answer).or(told) {
-            Some(capabilities) => capabilities,
-            None => self.ask_capabilities().await?,
-        };
-        Ok((self.connection, capabilities))
+        })
     }
 
     /// LOGIN (RFC 3501 §6.2.3).
-    async fn plain_login(
-        &mut self,
-        credentials: &Credentials,
-        told: &mut Option<Capabilities>,
-    ) -> Result<Status, UpstreamError> {
+    fn plain_login(&self, credentials: &Credentials) -> Result<Prepared, UpstreamError> {
         let Credentials::Password { user, password, .. } = credentials else {
             return Err(UpstreamError::Authentication);
         };
@@ -246,53 +261,109 @@ impl Greeted {
             .string(user.as_bytes())
             .and_then(|command| command.string(password.reveal().as_bytes()))
             .map_err(|_| UpstreamError::Authentication)?;
-        let hear = |event| hear_capabilities(event, told);
-        self.connection.run(command, hear).await
+        Ok(Prepared {
+            command,
+            mechanism: None,
+            unsent: None,
+        })
     }
 
     /// AUTHENTICATE (RFC 3501 §6.2.2, RFC 4959).
-    async fn authenticate(
+    fn authenticate(
         &mut self,
         mechanism: Mechanism,
         credentials: &Credentials,
         config: &Config,
-        told: &mut Option<Capabilities>,
-    ) -> Result<Status, UpstreamError> {
+    ) -> Result<Prepared, UpstreamError> {
         let response = sasl::initial_response(mechanism, credentials, &config.host, config.port)
             .ok_or(UpstreamError::Authentication)?;
         let response = base64(&response);
         self.connection.conceal(response.as_bytes());
         let command = Command::new("AUTHENTICATE").word(mechanism.name());
-        let deadline = self.connection.deadline();
         let fits = response.len() <= LONGEST_INITIAL_RESPONSE;
-        let (tag, mut unsent) = if fits && self.capabilities.has("SASL-IR") {
-            (self.connection.send(command.base64(&response)).await?, None)
-        } else {
-            (self.connection.send(command).await?, Some(response))
+        let (command, unsent) = match fits && self.capabilities.has("SASL-IR") {
+            true => (command.base64(&response), None),
+            false => (command, Some(response)),
         };
-        let mut challenges = 0;
-        loop {
-            match self.connection.event(deadline).await? {
-                Event::Done(other, status) if other == tag => return Ok(status),
-                Event::Continue => {
-                    challenges += 1;
-                    if challenges > 3 {
-                        return Err(UpstreamError::protocol("challenges without end"));
-                    }
-                    let line: Zeroizing<String> = match unsent.take() {
-                        Some(response) => response,
-                        // PLAIN knows no second challenge: cancel.
-                        None if mechanism == Mechanism::Plain => Zeroizing::new("*".to_owned()),
-                        // A failure, told as a challenge: its text may hold
-                        // what is secret and is not looked at.
-                        None => base64(sasl::answer_to_failure(mechanism)),
-                    };
-                    self.connection.send_line(line.as_bytes(), deadline).await?;
-                }
-                other => hear_capabilities(other, told)?,
-            }
-        }
+        Ok(Prepared {
+            command,
+            mechanism: Some(mechanism),
+            unsent,
+        })
     }
+
+    /// Sends what was prepared, and waits for what comes of it.
+    pub async fn finish(mut self, prepared: Prepared) -> Result<LoggedIn, UpstreamError> {
+        let Prepared {
+            command,
+            mechanism,
+            mut unsent,
+        } = prepared;
+        let connection = &mut self.connection;
+        let deadline = connection.deadline();
+        let tag = connection.send(command).await?;
+        let mut told = None;
+        let mut challenges = 0;
+        let answer = loop {
+            let hear = |event| hear_capabilities(event, &mut told);
+            let line = match (
+                connection.wait_or_go_on(tag, deadline, hear).await?,
+                mechanism,
+            ) {
+                (Some(answer), _) => break answer,
+                (None, Some(mechanism)) if challenges < MOST_CHALLENGES => match unsent.take() {
+                    Some(response) => response,
+                    // PLAIN knows no second challenge: cancel.
+                    None if mechanism == Mechanism::Plain => Zeroizing::new("*".to_owned()),
+                    // A failure, told as a challenge: its text may hold what is
+                    // secret and is not looked at.
+                    None => base64(sasl::answer_to_failure(mechanism)),
+                },
+                (None, _) => return Err(UpstreamError::protocol("challenges without end")),
+            };
+            challenges += 1;
+            connection.send_line(line.as_bytes(), deadline).await?;
+        };
+        if answer.kind != Kind::Ok {
+            return Err(answer.login_refusal());
+        }
+        let told = capability_code(&answer).or(told);
+        Ok(LoggedIn {
+            are_told: told.is_some(),
+            capabilities: match told {
+                Some(told) => told,
+                None => self.ask_capabilities().await?,
+            },
+            connection: self.connection,
+        })
+    }
+}
+
+/// A login that is to be sent.
+pub(super) struct Prepared {
+    pub command: Command,
+    /// `None`: LOGIN.
+    mechanism: Option<Mechanism>,
+    /// The response, where it waits for the challenge.
+    unsent: Option<Zeroizing<String>>,
+}
+
+impl Prepared {
+    /// Whether nothing more is to be sent for it: what comes next is no part of
+    /// the login.
+    pub fn is_complete(&self) -> bool {
+        self.unsent.is_none()
+            && self.command.goes_unasked()
+            && self.mechanism.is_none_or(|it| it == Mechanism::Plain)
+    }
+}
+
+/// A connection that is logged in.
+pub(super) struct LoggedIn {
+    pub connection: Connection,
+    pub capabilities: Capabilities,
+    /// The answer to the login told the capabilities.
+    pub are_told: bool,
 }
 
 /// Whether credentials hold nothing that could be taken for protocol. The front
@@ -323,15 +394,25 @@ async fn greeting(connection: &mut Connection, deadline: Instant) -> Result<Stat
 }
 
 /// CAPABILITY (RFC 3501 §6.1.1).
-async fn capabilities(connection: &mut Connection) -> Result<Capabilities, UpstreamError> {
+pub(super) fn ask() -> Command {
+    Command::new("CAPABILITY")
+}
+
+/// Asks for the capabilities, and waits for the answer.
+pub(super) async fn capabilities(
+    connection: &mut Connection,
+) -> Result<Capabilities, UpstreamError> {
     let mut told = None;
     let hear = |event| hear_capabilities(event, &mut told);
-    let answer = connection.run(Command::new("CAPABILITY"), hear).await?;
+    let answer = connection.run(ask(), hear).await?;
     answer.ok_or_error("CAPABILITY")?;
     told.ok_or_else(|| UpstreamError::Protocol(Reason::from("CAPABILITY without an answer")))
 }
 
-fn hear_capabilities(event: Event, told: &mut Option<Capabilities>) -> Result<(), UpstreamError> {
+pub(super) fn hear_capabilities(
+    event: Event,
+    told: &mut Option<Capabilities>,
+) -> Result<(), UpstreamError> {
     match event {
         Event::Capability(names) => *told = Some(Capabilities::new(&names)),
         Event::Untagged(status) => {
@@ -344,7 +425,7 @@ fn hear_capabilities(event: Event, told: &mut Option<Capabilities>) -> Result<()
     Ok(())
 }
 
-fn capability_code(status: &Status) -> Option<Capabilities> {
+pub(super) fn capability_code(status: &Status) -> Option<Capabilities> {
     match &status.code {
         Some(Code::Capability(names)) => Some(Capabilities::new(names)),
         _ => None,

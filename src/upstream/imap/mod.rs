@@ -24,6 +24,7 @@ mod contents;
 mod date;
 mod diagnosis;
 mod disposal;
+mod early;
 mod fetch;
 mod folders;
 mod framing;

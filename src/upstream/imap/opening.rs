@@ -4,11 +4,13 @@
 use super::command::Command;
 use super::connection::{Connection, Event, Tag};
 use super::contents::{self, Asked, Contents, Hearing};
+use super::disposal::may_write;
 use super::folders::{Finder, list_all};
 use super::listing::Needs;
 use super::login::Capabilities;
 use super::mailbox::{Selected, Told, select_command};
 use super::status::{Kind, Status};
+use crate::maildrop::{DeletePolicy, Policy};
 use crate::upstream::UpstreamError;
 
 /// A folder to be opened, and what is asked about it.
@@ -18,8 +20,6 @@ pub(super) struct Question {
     pub name: String,
     /// By SELECT, not by EXAMINE.
     pub writes: bool,
-    /// What its user may do there (RFC 4314).
-    pub asks_rights: bool,
     pub needs: Needs,
     /// The policy hides messages.
     pub hides: bool,
@@ -28,6 +28,35 @@ pub(super) struct Question {
     pub is_shared: bool,
     /// The most messages that it may hold.
     pub most: u32,
+}
+
+impl Question {
+    /// `hides_by_store`: the store hides messages of the folder already.
+    pub fn new(
+        policy: &Policy,
+        name: &str,
+        is_shared: bool,
+        hides_by_store: bool,
+        needs: Needs,
+        most: u32,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            writes: may_write(policy, hides_by_store, is_shared),
+            needs,
+            hides: policy.delete == DeletePolicy::Hide,
+            is_shared,
+            most,
+        }
+    }
+
+    /// What its user may do there (RFC 4314): an INBOX is its user's own.
+    fn rights(&self, capabilities: &Capabilities) -> Result<Option<Command>, UpstreamError> {
+        match self.writes && self.name != "INBOX" && capabilities.has("ACL") {
+            true => Command::new("MYRIGHTS").mailbox(&self.name).map(Some),
+            false => Ok(None),
+        }
+    }
 }
 
 /// What was sent, and is to be answered.
@@ -65,8 +94,7 @@ impl Flight {
         if !select.goes_unasked() {
             return Ok(flight);
         }
-        if flight.question.asks_rights {
-            let rights = Command::new("MYRIGHTS").mailbox(&flight.question.name)?;
+        if let Some(rights) = flight.question.rights(capabilities)? {
             flight.rights = Some(connection.send(rights).await?);
         }
         flight.select = Some(connection.send(select).await?);
@@ -78,11 +106,28 @@ impl Flight {
         Ok(flight)
     }
 
+    /// What the answers are to.
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// Hears it out, and makes nothing of it.
+    pub async fn forget(self, connection: &mut Connection) -> Result<(), UpstreamError> {
+        let deadline = connection.deadline();
+        let asked = self.contents.into_iter().flat_map(Asked::tags);
+        let tags = self.lists.into_iter().chain(self.rights).chain(self.select);
+        for tag in tags.chain(asked) {
+            connection.wait(tag, deadline, |_| Ok(())).await?;
+        }
+        Ok(())
+    }
+
     /// Hears all but the listing. Where the folder is not opened the connection
     /// is of no more use: the rest of the answers is still to come.
     pub async fn hear(
         self,
         connection: &mut Connection,
+        capabilities: &Capabilities,
         finder: &mut Finder,
     ) -> Result<Opened, UpstreamError> {
         let Self {
@@ -111,9 +156,8 @@ impl Flight {
                         let answer = connection.wait(tag, deadline, &mut hear).await?;
                         is_refused |= is_unknown(answer)?;
                     }
-                    if question.asks_rights {
-                        let command = Command::new("MYRIGHTS").mailbox(&question.name)?;
-                        let tag = connection.send(command).await?;
+                    if let Some(rights) = question.rights(capabilities)? {
+                        let tag = connection.send(rights).await?;
                         connection.wait(tag, deadline, &mut hear).await?;
                     }
                     let select = select_command(&question.name, question.writes)?;

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use super::config::Config;
 use super::connection::Connection;
 use super::disposal::Disposal;
+use super::early::{Early, Sent, Tried};
 use super::folders::{self, Layout};
-use super::login::{Capabilities, Greeted, are_sendable};
+use super::login::{Capabilities, Greeted, LoggedIn, are_sendable};
 use super::mailbox::{self, Selected};
 use super::retrieval::{ImapBody, Retrieval};
 use super::round_trips::RoundTrips;
@@ -51,6 +52,8 @@ pub(super) struct ImapSession {
     /// Which folder is open on the connection.
     pub(super) selected: Option<usize>,
     pub(super) capabilities: Capabilities,
+    /// What was sent behind the login, and nobody has heard yet.
+    pub(super) early: Option<Sent>,
     pub(super) layout: Option<Layout>,
     /// The folders' names, once they were looked for.
     pub(super) names: Vec<String>,
@@ -106,15 +109,17 @@ impl ImapSession {
         if !are_sendable(&credentials) {
             return Err(UpstreamError::Authentication);
         }
-        let (connection, capabilities) =
-            connect(&place.config, &place.shared, &credentials, client).await?;
-        Ok(Self::over(
-            place,
-            credentials,
-            client,
+        let early = Early::plan(&place, &credentials).await;
+        let (config, shared) = (&place.config, &place.shared);
+        let (connected, early) = connect(config, shared, &credentials, client, early).await?;
+        let LoggedIn {
             connection,
             capabilities,
-        ))
+            ..
+        } = connected;
+        let mut session = Self::over(place, credentials, client, connection, capabilities);
+        session.early = early;
+        Ok(session)
     }
 
     /// A session on a connection that is logged in.
@@ -147,6 +152,7 @@ impl ImapSession {
             connection: Some(connection),
             selected: None,
             capabilities,
+            early: None,
             layout: None,
             names: Vec::new(),
             folders: Vec::new(),
@@ -163,10 +169,7 @@ impl ImapSession {
 
     /// What the store calls a folder.
     pub(super) fn folder_key(&self, name: &str) -> FolderKey {
-        FolderKey {
-            account: self.account().to_lowercase(),
-            folder: name.to_owned(),
-        }
+        folder_key(self.account(), name)
     }
 
     /// A connection that is ready for a command on this folder: the present one,
@@ -180,21 +183,29 @@ impl ImapSession {
         self.connection.as_mut().ok_or_else(lost)
     }
 
-    async fn connected(&mut self) -> Result<&mut Connection, UpstreamError> {
+    /// A connection that can carry a command: the present one, or a new one.
+    pub(super) async fn connected(&mut self) -> Result<&mut Connection, UpstreamError> {
         if !self.is_usable() {
             self.connection = None;
             self.selected = None;
-            let connected =
-                connect(&self.config, &self.shared, &self.credentials, self.client).await;
-            let (mut connection, capabilities) = connected.map_err(|error| match error {
+            let connected = connect(
+                &self.config,
+                &self.shared,
+                &self.credentials,
+                self.client,
+                None,
+            )
+            .await;
+            let (connected, _) = connected.map_err(|error| match error {
                 // They were good when the session began.
                 UpstreamError::Authentication => {
                     UpstreamError::temporary("the credentials are no longer accepted")
                 }
                 other => other,
             })?;
+            let mut connection = connected.connection;
             self.round_trips.adopt(&mut connection);
-            self.capabilities = capabilities;
+            self.capabilities = connected.capabilities;
             self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or_else(lost)
@@ -294,6 +305,14 @@ impl ImapSession {
     }
 }
 
+/// What the store calls a folder of an account.
+pub(super) fn folder_key(account: &str, name: &str) -> FolderKey {
+    FolderKey {
+        account: account.to_lowercase(),
+        folder: name.to_owned(),
+    }
+}
+
 /// What the store knows a message by.
 pub(super) fn message_key(uid_validity: u32, uid: u32) -> [u8; 8] {
     (u64::from(uid_validity) << 32 | u64::from(uid)).to_be_bytes()
@@ -307,23 +326,52 @@ pub(super) fn lost() -> UpstreamError {
     UpstreamError::temporary("the connection is lost")
 }
 
+/// Connects and logs in, with what is to be sent early behind the login where
+/// there is such.
 async fn connect(
     config: &Config,
     shared: &Shared,
     credentials: &Credentials,
     client: IpAddr,
-) -> Result<(Connection, Capabilities), UpstreamError> {
+    early: Option<Early>,
+) -> Result<(LoggedIn, Option<Sent>), UpstreamError> {
     let account = credentials.mailbox();
     shared.pauses.check(account)?;
-    let connected = async {
-        let mut greeted = Greeted::connect(config).await?;
+    let greet = || async {
+        let greeted = Greeted::connect(config).await?;
         shared.learn_mechanisms(&greeted.capabilities);
-        greeted.identify(config, client).await?;
-        greeted.login(credentials, config).await
+        Ok::<_, UpstreamError>(greeted)
     };
+    let connected = async {
+        let mut is_unclear = false;
+        if let Some(early) = early {
+            match early
+                .login(greet().await?, credentials, client, config)
+                .await?
+            {
+                Tried::Done(logged_in, sent) => return Ok((logged_in, sent)),
+                Tried::Otherwise(logged_in) => {
+                    shared.send_nothing_early();
+                    return Ok((logged_in, None));
+                }
+                Tried::Unclear => is_unclear = true,
+            }
+        }
+        let mut greeted = greet().await?;
+        greeted.identify(config, client).await?;
+        let logged_in = greeted.login(credentials, config).await?;
+        if is_unclear {
+            // Without anything behind it, it did work.
+            shared.send_nothing_early();
+        }
+        Ok((logged_in, None))
+    };
+    let connected = connected.await;
+    match &connected {
+        Ok((logged_in, _)) => shared.learn_capabilities(logged_in),
+        Err(error) => heed(shared, account, error),
+    }
     connected
-        .await
-        .inspect_err(|error| heed(shared, account, error))
 }
 
 fn heed(shared: &Shared, account: &str, error: &UpstreamError) {

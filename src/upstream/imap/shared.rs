@@ -3,9 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::login::Capabilities;
+use tokio::time::Instant;
+
+use super::login::{Capabilities, LoggedIn};
 use crate::store::FolderKey;
 use crate::upstream::pauses::Pauses;
 
@@ -15,8 +18,29 @@ pub(super) struct Shared {
     tokens: AtomicU8,
     unfinished: Mutex<HashMap<FolderKey, Unfinished>>,
     learned: Mutex<Learned>,
+    presumption: Mutex<Presumption>,
     pub pauses: Pauses,
 }
+
+/// What a server is presumed to be able to do behind the login.
+#[derive(Clone, Debug)]
+pub(super) struct Presumed {
+    pub capabilities: Arc<Capabilities>,
+    /// The answer to the login tells them.
+    pub are_told: bool,
+}
+
+/// Whether anything is presumed.
+#[derive(Debug, Default)]
+struct Presumption {
+    presumed: Option<Presumed>,
+    /// Nothing is, before this.
+    not_before: Option<Instant>,
+}
+
+/// How long nothing is sent early where that was of no use. It may have been
+/// another server, or the network.
+const DISTRUST: Duration = Duration::from_secs(3600);
 
 /// Messages that an update marked `\Deleted` and could neither remove nor
 /// unmark. The client was told that they are still there, so they stay visible.
@@ -53,6 +77,34 @@ impl Shared {
     /// Whether the upstream takes bearer tokens; it may, until it was asked.
     pub fn takes_tokens(&self) -> bool {
         matches!(self.tokens.load(Ordering::Relaxed), UNKNOWN | TAKEN)
+    }
+
+    /// What can be presumed of a login to come, if it is worth while to presume
+    /// anything.
+    pub fn presumed(&self) -> Option<Presumed> {
+        let presumption = lock(&self.presumption);
+        let is_distrusted = presumption.not_before.is_some_and(|it| Instant::now() < it);
+        presumption.presumed.clone().filter(|_| !is_distrusted)
+    }
+
+    /// A login succeeded, and this was told.
+    pub fn learn_capabilities(&self, logged_in: &LoggedIn) {
+        let mut presumption = lock(&self.presumption);
+        let is_known = presumption.presumed.as_ref().is_some_and(|it| {
+            it.are_told == logged_in.are_told && *it.capabilities == logged_in.capabilities
+        });
+        if !is_known {
+            presumption.presumed = Some(Presumed {
+                capabilities: Arc::new(logged_in.capabilities.clone()),
+                are_told: logged_in.are_told,
+            });
+        }
+    }
+
+    /// The server does not hear what is sent behind a login before that is
+    /// answered, or not all users' logins are alike.
+    pub fn send_nothing_early(&self) {
+        lock(&self.presumption).not_before = Some(Instant::now() + DISTRUST);
     }
 
     /// Messages that are shown although they carry `\Deleted`.

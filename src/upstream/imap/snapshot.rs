@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::contents::Contents;
-use super::disposal::{Circumstances, may_write};
+use super::disposal::Circumstances;
 use super::folders::{Finder, Layout, Search};
 use super::listing::{Entry, Needs};
 use super::login::Capabilities;
@@ -22,7 +22,7 @@ use crate::upstream::{UpstreamError, calendar};
 
 /// What the policies move messages to, as searches of a [`Finder`].
 #[derive(Clone, Copy, Debug, Default)]
-struct Targets {
+pub(super) struct Targets {
     delete: Option<usize>,
     trash: Option<usize>,
 }
@@ -31,6 +31,7 @@ impl ImapSession {
     /// Opens the folders and lists them.
     pub(super) async fn open_folders(&mut self) -> Result<Maildrop, UpstreamError> {
         self.find_folders().await?;
+        self.look_for_early().await?;
         let policy = Arc::clone(&self.policy);
         let needs = needs(&policy, &self.capabilities)?;
         let (mut finder, targets) = self.finder().await?;
@@ -86,39 +87,28 @@ impl ImapSession {
         Ok(maildrop)
     }
 
+    /// Sees to it that what was sent early is answered. A server that has lost it
+    /// is gone to anew, the plain way.
+    async fn look_for_early(&mut self) -> Result<(), UpstreamError> {
+        if let (Some(sent), Some(connection)) = (&self.early, &mut self.connection)
+            && !connection.is_answered_by(sent.due).await
+        {
+            self.shared.send_nothing_early();
+            self.early = None;
+            self.connection = None;
+            self.connected().await?;
+        }
+        Ok(())
+    }
+
     /// What finds the mailboxes that the policies move messages to.
     async fn finder(&mut self) -> Result<(Finder, Targets), UpstreamError> {
-        let mut searches = Vec::new();
-        let delete = match &self.policy.delete {
-            DeletePolicy::Trash | DeletePolicy::TrashIfThere => {
-                Some(Search::of_use(SpecialUse::Trash, &self.capabilities))
-            }
-            DeletePolicy::Archive => Some(Search::of_use(SpecialUse::Archive, &self.capabilities)),
-            DeletePolicy::Move(folder) => {
-                let connection = self.connection.as_mut().ok_or_else(lost)?;
-                let layout = match &mut self.layout {
-                    Some(layout) => layout,
-                    None if folder.is_inbox() => &mut Layout::default(),
-                    none => none.insert(Layout::ask(connection, &self.capabilities).await?),
-                };
-                Some(Search::of_name(folder, layout, &self.capabilities))
-            }
-            DeletePolicy::Expunge
-            | DeletePolicy::Seen
-            | DeletePolicy::Hide
-            | DeletePolicy::Refuse => None,
-        };
-        let expires = self.policy.expire_after.is_some();
-        let trash = expires.then(|| Search::of_use(SpecialUse::Trash, &self.capabilities));
-        let mut place = |search: Option<Search>| {
-            searches.push(search?);
-            Some(searches.len() - 1)
-        };
-        let targets = Targets {
-            delete: place(delete),
-            trash: place(trash),
-        };
-        Ok((Finder::new(searches), targets))
+        if self.layout.is_none() && needs_layout(&self.policy) {
+            let connection = self.connection.as_mut().ok_or_else(lost)?;
+            self.layout = Some(Layout::ask(connection, &self.capabilities).await?);
+        }
+        let layout = self.layout.as_ref();
+        Ok(finder(&self.policy, &self.capabilities, layout))
     }
 
     /// Opens a folder, decides what happens to its messages, and lists it.
@@ -138,22 +128,22 @@ impl ImapSession {
         let layout = self.layout.as_ref();
         let is_shared =
             policy.shared.is_some() || layout.is_some_and(|layout| layout.is_of_others(&name));
-        let opens_to_write = may_write(&policy, !kept.hidden.is_empty(), is_shared);
-        let asks_rights = opens_to_write && name != "INBOX" && capabilities.has("ACL");
+        let hides_by_store = !kept.hidden.is_empty();
+        let question = Question::new(&policy, &name, is_shared, hides_by_store, needs, most);
+        let opens_to_write = question.writes;
         // What is found beside the first is there for all.
         let nothing = &mut Finder::new(Vec::new());
         let beside = if place == 0 { &mut *finder } else { nothing };
-        let question = Question {
-            name: name.clone(),
-            writes: opens_to_write,
-            asks_rights,
-            needs,
-            hides: policy.delete == DeletePolicy::Hide,
-            is_shared,
-            most,
+        let flight = match self.early.take() {
+            Some(sent) if *sent.flight.question() == question => sent.flight,
+            other => {
+                if let Some(sent) = other {
+                    sent.flight.forget(connection).await?;
+                }
+                Flight::send(connection, capabilities, question, beside).await?
+            }
         };
-        let flight = Flight::send(connection, capabilities, question, beside).await?;
-        let opened = flight.hear(connection, beside).await?;
+        let opened = flight.hear(connection, capabilities, beside).await?;
         let mut listing = opened.listing;
         if place == 0 && finder.is_doubtful() {
             // Nothing else may be on its way then.
@@ -309,8 +299,48 @@ impl ImapSession {
     }
 }
 
+/// Whether it depends on how the server arranges its mailboxes what the policies
+/// move messages to.
+pub(super) fn needs_layout(policy: &Policy) -> bool {
+    matches!(&policy.delete, DeletePolicy::Move(folder) if !folder.is_inbox())
+}
+
+/// What finds the mailboxes that the policies move messages to.
+pub(super) fn finder(
+    policy: &Policy,
+    capabilities: &Capabilities,
+    layout: Option<&Layout>,
+) -> (Finder, Targets) {
+    let mut searches = Vec::new();
+    let delete = match &policy.delete {
+        DeletePolicy::Trash | DeletePolicy::TrashIfThere => {
+            Some(Search::of_use(SpecialUse::Trash, capabilities))
+        }
+        DeletePolicy::Archive => Some(Search::of_use(SpecialUse::Archive, capabilities)),
+        DeletePolicy::Move(folder) => {
+            let nothing_known = Layout::default();
+            let layout = layout.unwrap_or(&nothing_known);
+            Some(Search::of_name(folder, layout, capabilities))
+        }
+        DeletePolicy::Expunge | DeletePolicy::Seen | DeletePolicy::Hide | DeletePolicy::Refuse => {
+            None
+        }
+    };
+    let expires = policy.expire_after.is_some();
+    let trash = expires.then(|| Search::of_use(SpecialUse::Trash, capabilities));
+    let mut place = |search: Option<Search>| {
+        searches.push(search?);
+        Some(searches.len() - 1)
+    };
+    let targets = Targets {
+        delete: place(delete),
+        trash: place(trash),
+    };
+    (Finder::new(searches), targets)
+}
+
 /// What the listings have to ask for. What the capabilities rule out is refused.
-fn needs(policy: &Policy, capabilities: &Capabilities) -> Result<Needs, UpstreamError> {
+pub(super) fn needs(policy: &Policy, capabilities: &Capabilities) -> Result<Needs, UpstreamError> {
     let mut needs = Needs {
         arrival: policy.needs_arrival(),
         ..Needs::default()

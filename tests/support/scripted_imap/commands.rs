@@ -140,14 +140,16 @@ impl Session {
             return command.no("[PRIVACYREQUIRED] LOGIN is disabled");
         }
         match words {
-            [user, password] => self.finish(command, *password == format!("pw-{user}")),
+            [user, password] => self.finish(shared, command, *password == format!("pw-{user}")),
             _ => command.bad("LOGIN takes two arguments"),
         }
     }
 
-    fn finish(&mut self, command: &Command, good: bool) -> String {
+    fn finish(&mut self, shared: &Shared, command: &Command, good: bool) -> String {
         self.authenticated = good;
-        if good {
+        if good && shared.tells_at_login {
+            command.ok(&format!("[CAPABILITY {}] logged in", shared.capabilities))
+        } else if good {
             command.ok("logged in")
         } else {
             command.no("[AUTHENTICATIONFAILED] Authentication failed.")
@@ -191,7 +193,8 @@ impl Session {
             // RFC 7628 §3.2.2: the reason first, which the client answers.
             connection.ask_client(&STANDARD.encode(r#"{"status":"invalid_token"}"#))?;
         }
-        Ok(self.finish(command, good))
+        let shared = connection.shared;
+        Ok(self.finish(shared, command, good))
     }
 
     fn select(&mut self, world: &mut World, command: &Command, words: &[String]) -> String {

@@ -60,6 +60,7 @@ type Handler = Box<dyn Fn(&Command, &mut World) -> Answer + Send + Sync>;
 pub struct Builder {
     capabilities: String,
     greeting: Option<String>,
+    tells_at_login: bool,
     world: World,
     handlers: Vec<(String, Handler)>,
     tls: Option<(Identity, bool)>,
@@ -94,6 +95,7 @@ pub struct ScriptedImap {
 pub(crate) struct Shared {
     capabilities: String,
     greeting: Option<String>,
+    tells_at_login: bool,
     handlers: Vec<(String, Handler)>,
     tls: Option<Arc<ServerConfig>>,
     implicit_tls: bool,
@@ -113,6 +115,7 @@ impl ScriptedImap {
         Builder {
             capabilities: CAPABILITIES.to_owned(),
             greeting: None,
+            tells_at_login: false,
             world: World {
                 mailboxes: vec![
                     Mailbox::new("INBOX", None),
@@ -245,6 +248,12 @@ impl Builder {
         self
     }
 
+    /// The answer to a login tells the capabilities.
+    pub fn telling_at_login(mut self) -> Self {
+        self.tells_at_login = true;
+        self
+    }
+
     /// Adds messages to INBOX.
     pub fn messages(mut self, messages: &[impl AsRef<[u8]>]) -> Self {
         for message in messages {
@@ -294,6 +303,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             capabilities: self.capabilities,
             greeting: self.greeting,
+            tells_at_login: self.tells_at_login,
             handlers: self.handlers,
             tls: identity.as_ref().map(Identity::server_config),
             implicit_tls,

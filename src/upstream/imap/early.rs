@@ -1,0 +1,201 @@
+//! The opening of INBOX, sent behind the login before that is answered: it costs
+//! no round trip of its own. What the server can do is presumed to be what it
+//! could do at the login before; where anything is otherwise than was presumed,
+//! the plain way is gone.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::Config;
+use super::connection::{Connection, Event, Tag};
+use super::folders::Finder;
+use super::login::{self, Capabilities, Greeted, LoggedIn, capability_code, hear_capabilities};
+use super::opening::{Flight, Question};
+use super::session::{Place, folder_key};
+use super::shared::Presumed;
+use super::snapshot::{finder, needs, needs_layout};
+use super::status::Kind;
+use crate::maildrop::{DeletePolicy, FolderName};
+use crate::sasl::Credentials;
+use crate::upstream::UpstreamError;
+
+/// How long the first answer to what was sent early may take behind the login's
+/// own. A server that is silent for longer has lost it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is to be sent early.
+pub(super) struct Early {
+    presumed: Presumed,
+    question: Question,
+    finder: Finder,
+}
+
+/// What was sent early, behind a login that succeeded.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub flight: Flight,
+    /// When something of it must have been answered.
+    pub due: Instant,
+}
+
+/// What became of a login with something sent behind it.
+pub(super) enum Tried {
+    Done(LoggedIn, Option<Sent>),
+    /// Logged in, but what was presumed is not so: what was sent is forgotten.
+    Otherwise(LoggedIn),
+    /// Not what a server does that hears what is sent early. Whether the
+    /// credentials are good is not known.
+    Unclear,
+}
+
+impl Early {
+    /// What opens the INBOX of a policy that is about no other folder; `None`
+    /// where that depends on what is not known before the login.
+    pub async fn plan(place: &Place, credentials: &Credentials) -> Option<Self> {
+        let policy = &place.policy;
+        let is_inbox = policy.shared.is_none() && policy.folders.iter().all(FolderName::is_inbox);
+        // The refusal of a token is a challenge: the next line would be its answer.
+        if !is_inbox || needs_layout(policy) || !matches!(credentials, Credentials::Password { .. })
+        {
+            return None;
+        }
+        let presumed = place.shared.presumed()?;
+        let needs = needs(policy, &presumed.capabilities).ok()?;
+        let (finder, _) = finder(policy, &presumed.capabilities, None);
+        let hides_by_store = match &place.store {
+            Some(store) if policy.delete == DeletePolicy::Hide => {
+                let key = folder_key(credentials.mailbox(), "INBOX");
+                !store.folder(&key).await.ok()?.hidden.is_empty()
+            }
+            _ => false,
+        };
+        let most = place.config.limits.messages;
+        Some(Self {
+            question: Question::new(policy, "INBOX", false, hides_by_store, needs, most),
+            presumed,
+            finder,
+        })
+    }
+
+    /// Logs in, and sends the opening behind the login.
+    pub async fn login(
+        self,
+        mut greeted: Greeted,
+        credentials: &Credentials,
+        client: IpAddr,
+        config: &Config,
+    ) -> Result<Tried, UpstreamError> {
+        let prepared = greeted.prepare(credentials, config)?;
+        // Courier loses what is sent early: another process takes over, and this
+        // one's buffer is gone.
+        let is_courier = greeted.greeting.to_ascii_lowercase().contains("courier");
+        if is_courier || !prepared.is_complete() {
+            greeted.identify(config, client).await?;
+            let logged_in = greeted.finish(prepared).await?;
+            return Ok(Tried::Done(logged_in, None));
+        }
+        let identity = greeted.send_identity(config, client).await?;
+        let mut connection = greeted.connection;
+        let login = connection.send(prepared.command).await?;
+        let asked = match self.presumed.are_told {
+            true => None,
+            false => Some(connection.send(login::ask()).await?),
+        };
+        let capabilities = &self.presumed.capabilities;
+        let flight =
+            Flight::send(&mut connection, capabilities, self.question, &self.finder).await?;
+        let sent = LoginSent {
+            identity,
+            login,
+            asked,
+        };
+        match sent.hear(&mut connection, flight, &self.presumed).await {
+            Ok(Some((capabilities, are_told, sent))) => {
+                let logged_in = LoggedIn {
+                    connection,
+                    capabilities,
+                    are_told,
+                };
+                Ok(match sent {
+                    Some(sent) => Tried::Done(logged_in, Some(sent)),
+                    None => Tried::Otherwise(logged_in),
+                })
+            }
+            Ok(None) | Err(UpstreamError::Protocol(_)) => Ok(Tried::Unclear),
+            Err(UpstreamError::Temporary {
+                retry_after: None, ..
+            }) if connection.is_lost() => Ok(Tried::Unclear),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A login on its way.
+struct LoginSent {
+    identity: Option<Tag>,
+    login: Tag,
+    /// CAPABILITY, behind a login whose answer is not presumed to tell.
+    asked: Option<Tag>,
+}
+
+impl LoginSent {
+    /// The capabilities, whether the login's own answer told them, and what is on
+    /// its way still; `None`: what was sent behind the login is lost.
+    async fn hear(
+        self,
+        connection: &mut Connection,
+        flight: Flight,
+        presumed: &Presumed,
+    ) -> Result<Option<(Capabilities, bool, Option<Sent>)>, UpstreamError> {
+        let deadline = connection.deadline();
+        let mut told = None;
+        // What belongs to the opening is not to come before its time: nobody
+        // listens to it yet.
+        let mut is_in_order = true;
+        let mut hear = |event: Event, told: &mut Option<Capabilities>| {
+            is_in_order &= matches!(event, Event::Capability(_) | Event::Untagged(_));
+            hear_capabilities(event, told)
+        };
+        if let Some(identity) = self.identity {
+            // Whatever the server makes of it.
+            let hear = |event| hear(event, &mut told);
+            connection.wait(identity, deadline, hear).await?;
+        }
+        let answer = {
+            let hear = |event| hear(event, &mut told);
+            connection.wait(self.login, deadline, hear).await?
+        };
+        if answer.kind != Kind::Ok {
+            return Err(answer.login_refusal());
+        }
+        let due = Instant::now() + PATIENCE;
+        let mut told = capability_code(&answer).or(told);
+        let are_told = told.is_some();
+        if let Some(asked) = self.asked {
+            if !connection.is_answered_by(due).await {
+                return Ok(None);
+            }
+            let mut heard = None;
+            let hear = |event| hear(event, &mut heard);
+            let answer = connection.wait(asked, deadline, hear).await?;
+            answer.ok_or_error("CAPABILITY")?;
+            told = told.or(heard);
+        }
+        if is_in_order && let Some(capabilities) = told.take_if(|it| *it == *presumed.capabilities)
+        {
+            let sent = Sent { flight, due };
+            return Ok(Some((capabilities, are_told, Some(sent))));
+        }
+        if !connection.is_answered_by(due).await {
+            return Ok(None);
+        }
+        flight.forget(connection).await?;
+        let capabilities = match told {
+            Some(told) => told,
+            None => login::capabilities(connection).await?,
+        };
+        Ok(Some((capabilities, are_told, None)))
+    }
+}

@@ -1,0 +1,333 @@
+//! The opening of INBOX is sent behind the login, before that is answered.
+
+use super::*;
+
+/// The first session shows what the server can do.
+async fn acquainted(server: &ScriptedImap) -> Rig {
+    let rig = Rig::new(server);
+    rig.open(&trash()).await;
+    rig
+}
+
+#[tokio::test]
+async fn the_login_is_not_waited_for() {
+    let withheld = std::sync::Mutex::new(Vec::new());
+    let server = builder(1)
+        .telling_at_login()
+        .on("", move |command, _| {
+            if command.connection == 0 || command.name == "LOGOUT" {
+                return Answer::Usual;
+            }
+            if command.name == "GREETING" {
+                return Answer::Usual;
+            }
+            let mut withheld = withheld.lock().unwrap();
+            withheld.push(command.tag.clone());
+            if command.name != "UID SEARCH" {
+                return Answer::Send(Vec::new());
+            }
+            let [login, others @ ..] = &withheld[..] else {
+                panic!();
+            };
+            let mut text = format!(
+                "{login} OK [CAPABILITY {}] in\r\n* 1 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n",
+                support::scripted_imap::CAPABILITIES
+            );
+            let [lists @ .., select, fetch, search] = others else {
+                panic!();
+            };
+            for tag in lists.iter().chain([select]) {
+                text.push_str(&format!("{tag} OK\r\n"));
+            }
+            text.push_str("* 1 FETCH (UID 3 RFC822.SIZE 77)\r\n");
+            text.push_str(&format!("{fetch} OK\r\n{search} OK\r\n"));
+            Answer::send(text)
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, [77]);
+}
+
+#[tokio::test]
+async fn everything_takes_one_round_trip() {
+    for builder in [
+        builder(3),
+        builder(3).telling_at_login(),
+        builder(3).without(&["AUTH=PLAIN"]).telling_at_login(),
+    ] {
+        let server = builder.start();
+        let rig = acquainted(&server).await;
+        for delete in [
+            DeletePolicy::TrashIfThere,
+            DeletePolicy::Expunge,
+            DeletePolicy::Refuse,
+            DeletePolicy::Seen,
+        ] {
+            let trips = rig.round_trips(&policy(delete.clone())).await;
+            assert_eq!(trips, 1, "{delete}");
+        }
+        assert_eq!(rig.open(&trash()).await, sizes(3));
+        assert_eq!(server.connections(), 6);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_that_of_the_login() {
+    type Check = fn(&UpstreamError) -> bool;
+    let cases: [(&str, Check); 5] = [
+        ("NO [AUTHENTICATIONFAILED] no", |it| {
+            matches!(it, UpstreamError::Authentication)
+        }),
+        ("NO Login failed.", |it| {
+            matches!(it, UpstreamError::Authentication)
+        }),
+        ("NO [UNAVAILABLE] later", |it| {
+            matches!(it, UpstreamError::Temporary { .. })
+        }),
+        ("NO [LIMIT] enough", |it| {
+            matches!(it, UpstreamError::InUse(_))
+        }),
+        ("BAD what?", |it| matches!(it, UpstreamError::Protocol(_))),
+    ];
+    for (answer, check) in cases {
+        let server = builder(1)
+            .telling_at_login()
+            .on("AUTHENTICATE", move |command, _| match command.connection {
+                0 => Answer::Usual,
+                _ => Answer::send(format!("{} {answer}\r\n", command.tag)),
+            })
+            .start();
+        let rig = acquainted(&server).await;
+        let error = rig.login(&trash()).await.err().unwrap();
+        assert!(check(&error), "{answer}: {error:?}");
+        // A password that was judged is not tried again.
+        let tries = if answer.starts_with("NO") { 2 } else { 3 };
+        assert_eq!(server.commands_starting("AUTHENTICATE").len(), tries);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_a_wrong_password() {
+    let server = builder(2).telling_at_login().start();
+    let rig = acquainted(&server).await;
+    let wrong = Credentials::password("alice", "wrong").unwrap();
+    let error = rig.login_with(wrong, &trash()).await.err().unwrap();
+    assert!(matches!(error, UpstreamError::Authentication), "{error:?}");
+    assert_eq!(starting(&commands(&server, 1), "SELECT"), 1);
+    // And no reason to be more careful.
+    assert_eq!(rig.round_trips(&trash()).await, 1);
+}
+
+/// What the server tells at the second login, and later: no ESEARCH.
+fn changing(tell: impl Fn(&Command) -> Option<String> + Send + Sync + 'static) -> ScriptedImap {
+    builder(3)
+        .on("AUTHENTICATE", move |command, _| {
+            let told = match command.connection {
+                0 => Some(support::scripted_imap::CAPABILITIES.to_owned()),
+                _ => tell(command),
+            };
+            let told = told.map(|it| format!("* CAPABILITY {it}\r\n"));
+            Answer::SendThenUsual(told.unwrap_or_default().into_bytes())
+        })
+        .world(|world| {
+            let message = world.inbox().message(2).unwrap();
+            message.set_flag("\\Deleted", true);
+        })
+        .start()
+}
+
+#[tokio::test]
+async fn other_capabilities_than_presumed() {
+    let server = changing(|_| Some("IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS".to_owned()));
+    let rig = acquainted(&server).await;
+    let shown = [sizes(3)[0], sizes(3)[2]];
+    assert_eq!(rig.open(&trash()).await, shown);
+    let second = commands(&server, 1);
+    assert_eq!(starting(&second, "SELECT"), 2, "{second:?}");
+    assert_eq!(starting(&second, "UID SEARCH DELETED"), 1, "{second:?}");
+    // Not all logins are alike there: nothing is sent early for a while.
+    assert_eq!(rig.open(&trash()).await, shown);
+    let third = commands(&server, 2);
+    assert_eq!(starting(&third, "SELECT"), 1);
+    assert_eq!(starting(&third, "UID SEARCH RETURN"), 0);
+}
+
+#[tokio::test]
+async fn no_capabilities_where_they_were_presumed_to_be_told() {
+    let server = changing(|_| None);
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await.len(), 2);
+    assert_eq!(starting(&commands(&server, 1), "CAPABILITY"), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_swallows_what_is_sent_early() {
+    let server = builder(2)
+        .telling_at_login()
+        .on("", |command, _| match command.name.as_str() {
+            "GREETING" | "AUTHENTICATE" => Answer::Usual,
+            _ if command.connection == 1 => Answer::Send(Vec::new()),
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, sizes(2));
+    assert_eq!(server.connections(), 3);
+    // It is not asked so again.
+    assert!(rig.round_trips(&trash()).await > 1);
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_swallows_the_question_for_capabilities() {
+    let server = builder(2)
+        .on("", |command, _| match command.name.as_str() {
+            "GREETING" | "AUTHENTICATE" => Answer::Usual,
+            _ if command.connection == 1 => Answer::Send(Vec::new()),
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, sizes(2));
+    assert_eq!(server.connections(), 3);
+    assert!(rig.round_trips(&trash()).await > 1);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_where_something_is_sent_early() {
+    type Ending = fn(&Command) -> Answer;
+    let endings: [(&str, Ending); 6] = [
+        ("AUTHENTICATE", |_| Answer::Close(Vec::new())),
+        ("AUTHENTICATE", |_| Answer::Reset(Vec::new())),
+        ("AUTHENTICATE", |it| {
+            Answer::send(it.bad("no pipelining here"))
+        }),
+        ("AUTHENTICATE", |_| Answer::send("+ \r\n")),
+        ("AUTHENTICATE", |_| Answer::UsualThenClose),
+        ("LIST", |_| Answer::Close(Vec::new())),
+    ];
+    for (command, ending) in endings {
+        let server = builder(2)
+            .telling_at_login()
+            .on(command, move |command, _| match command.connection {
+                1 => ending(command),
+                _ => Answer::Usual,
+            })
+            .start();
+        let rig = acquainted(&server).await;
+        assert_eq!(rig.open(&trash()).await, sizes(2), "{command}");
+        assert_eq!(server.connections(), 3, "{command}");
+        assert!(rig.round_trips(&trash()).await > 1, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_not_the_fault_of_what_was_sent_early() {
+    let server = builder(1)
+        .telling_at_login()
+        .on("AUTHENTICATE", |command, _| match command.connection {
+            1 | 2 => Answer::Close(Vec::new()),
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    let error = rig.login(&trash()).await.err().unwrap();
+    assert!(
+        matches!(error, UpstreamError::Temporary { .. }),
+        "{error:?}"
+    );
+    assert_eq!(rig.round_trips(&trash()).await, 1);
+}
+
+#[tokio::test]
+async fn rows_in_front_of_the_login_are_none() {
+    let server = builder(2)
+        .telling_at_login()
+        .on("AUTHENTICATE", |command, _| match command.connection {
+            1 => {
+                Answer::SendThenUsual(b"* 2 EXISTS\r\n* 1 FETCH (UID 1 RFC822.SIZE 1)\r\n".to_vec())
+            }
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, sizes(2));
+    assert_eq!(starting(&commands(&server, 1), "SELECT"), 2);
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_opened_ends_the_connection() {
+    let server = builder(1).telling_at_login().start();
+    let rig = acquainted(&server).await;
+    let mut session = rig.login(&trash()).await.unwrap();
+    assert_eq!(session.folders().await.unwrap(), ["INBOX"]);
+    drop(session);
+    let mut session = rig.login(&trash()).await.unwrap();
+    session.close().await;
+    server.wait_until_closed();
+}
+
+/// Whether more is sent than a login, which is all that was asked for.
+async fn sends_early(server: &ScriptedImap, credentials: Credentials, policy: &Policy) -> bool {
+    let rig = acquainted(server).await;
+    let login = rig.login_with(credentials, policy).await;
+    let mut session = login.unwrap();
+    session.close().await;
+    server.wait_until_closed();
+    let commands = commands(server, 1);
+    starting(&commands, "SELECT") + starting(&commands, "EXAMINE") > 0
+}
+
+#[tokio::test]
+async fn nothing_is_sent_early_where_it_could_be_lost_or_another() {
+    let token = Credentials::Bearer {
+        user: "alice".to_owned(),
+        token: "tok-alice".into(),
+    };
+    let literal = || Credentials::password("\u{e4}", "pw-\u{e4}").unwrap();
+    let elsewhere = Policy {
+        folders: vec!["INBOX".parse().unwrap(), "Trash".parse().unwrap()],
+        ..trash()
+    };
+    let moving = policy(DeletePolicy::Move("Trash".parse().unwrap()));
+    let login = &["AUTH=PLAIN"];
+    for (what, builder, credentials, policy, expected) in [
+        ("usual", builder(1), alice(), trash(), true),
+        ("a token", builder(1), token, trash(), false),
+        (
+            "Courier",
+            builder(1).greeting("* OK Courier-IMAP ready. Copyright"),
+            alice(),
+            trash(),
+            false,
+        ),
+        (
+            "no SASL-IR",
+            builder(1).without(&["SASL-IR"]),
+            alice(),
+            trash(),
+            false,
+        ),
+        (
+            "a literal that needs leave",
+            builder(1).without(&["AUTH=PLAIN", "LITERAL+"]),
+            literal(),
+            trash(),
+            false,
+        ),
+        (
+            "a literal that needs none",
+            builder(1).without(login),
+            literal(),
+            trash(),
+            true,
+        ),
+        ("LOGIN", builder(1).without(login), alice(), trash(), true),
+        ("other folders", builder(1), alice(), elsewhere, false),
+        ("a folder by name", builder(1), alice(), moving, false),
+    ] {
+        let server = builder.start();
+        let early = sends_early(&server, credentials, &policy).await;
+        assert_eq!(early, expected, "{what}");
+    }
+}
