@@ -1,14 +1,16 @@
 //! The cache: what may be lost. Damaged, it is put aside and begun anew.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redb::Durability;
 
 use super::marker::{Mark, StoreId};
 use super::part::{Open, Opener, Part};
+use super::snapshots::{self, Found, Snapshot};
 use super::{FolderKey, Kept, Learned, OpenError, StoreError, records};
 
 pub(super) const FILE: &str = "cache.redb";
@@ -18,9 +20,32 @@ pub(super) const FILE: &str = "cache.redb";
 const WRITES: u32 = 64;
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// Octets of all snapshots in the file.
+const MOST_SNAPSHOTS: u64 = 256 << 20;
+
+/// Octets of snapshots that wait to be written. What comes beyond is not kept.
+const MOST_WAITING: u64 = 32 << 20;
+
+/// Folders of which it is remembered that their snapshots were used.
+const MOST_USED: usize = 10_000;
+
 pub(super) struct Cache {
     part: Part,
     unwritten: Mutex<(u32, Instant)>,
+    waiting: Mutex<Waiting>,
+    /// Held by whoever writes what waits.
+    writing: Mutex<()>,
+}
+
+/// What the next write is to do.
+#[derive(Default)]
+struct Waiting {
+    snapshots: HashMap<FolderKey, Arc<Snapshot>>,
+    octets: u64,
+    /// Folders whose snapshots were used as they are.
+    used: HashSet<FolderKey>,
+    /// Somebody is about to write it.
+    is_expected: bool,
 }
 
 impl Cache {
@@ -39,6 +64,8 @@ impl Cache {
         Ok(Self {
             part,
             unwritten: Mutex::new((0, Instant::now())),
+            waiting: Mutex::default(),
+            writing: Mutex::default(),
         })
     }
 
@@ -69,8 +96,97 @@ impl Cache {
         Ok(())
     }
 
+    /// The snapshot of a folder, unless what is there is of no use.
+    pub(super) fn snapshot(&self, folder: &FolderKey) -> Result<Option<Snapshot>, StoreError> {
+        let found = self
+            .part
+            .read(|transaction| snapshots::snapshot(transaction, folder))?;
+        match found {
+            Found::Whole(snapshot) => {
+                self.used(folder);
+                Ok(Some(snapshot))
+            }
+            Found::Nothing => Ok(None),
+            Found::Broken => {
+                tracing::warn!("a snapshot in the cache is damaged, and is forgotten");
+                self.part.write(self.durability(), |transaction| {
+                    snapshots::forget(transaction, folder)
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A snapshot that waits to be written.
+    pub(super) fn waiting(&self, folder: &FolderKey) -> Option<Arc<Snapshot>> {
+        self.lock_waiting().snapshots.get(folder).cloned()
+    }
+
+    /// The folder's snapshot was used as it is.
+    pub(super) fn used(&self, folder: &FolderKey) {
+        let used = &mut self.lock_waiting().used;
+        if used.len() < MOST_USED {
+            used.insert(folder.clone());
+        }
+    }
+
+    /// Has a snapshot wait to be written, in the place of one of the same folder.
+    /// Returns whether somebody must be sent to write it.
+    pub(super) fn keep(&self, folder: &FolderKey, snapshot: Arc<Snapshot>) -> bool {
+        let mut waiting = self.lock_waiting();
+        let octets = snapshot.octets();
+        if let Some(before) = waiting.snapshots.remove(folder) {
+            waiting.octets = waiting.octets.saturating_sub(before.octets());
+        }
+        if waiting.octets > 0 && waiting.octets.saturating_add(octets) > MOST_WAITING {
+            return false;
+        }
+        waiting.octets = waiting.octets.saturating_add(octets);
+        waiting.snapshots.insert(folder.clone(), snapshot);
+        !std::mem::replace(&mut waiting.is_expected, true)
+    }
+
+    /// Writes the snapshots that wait, until none does.
+    pub(super) fn write_waiting(&self) {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let Waiting {
+                snapshots, used, ..
+            } = {
+                let mut waiting = self.lock_waiting();
+                if waiting.snapshots.is_empty() {
+                    waiting.is_expected = false;
+                    return;
+                }
+                let is_expected = true;
+                std::mem::replace(
+                    &mut *waiting,
+                    Waiting {
+                        is_expected,
+                        ..Waiting::default()
+                    },
+                )
+            };
+            let written = self.part.write(self.durability(), |transaction| {
+                snapshots::used(transaction, &used)?;
+                for (folder, snapshot) in &snapshots {
+                    snapshots::keep(transaction, folder, snapshot, MOST_SNAPSHOTS)?;
+                }
+                Ok(())
+            });
+            if let Err(error) = written {
+                tracing::warn!("snapshots of folders are not kept: {error}");
+            }
+        }
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes everything down.
     pub(super) fn close(&self) {
+        self.write_waiting();
         self.part.close();
     }
 

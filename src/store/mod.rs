@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `durable.redb` | hidden messages, frozen unique ids: what must last |
-//! | `cache.redb` | true sizes, when messages were first retrieved: what may be lost |
+//! | `cache.redb` | true sizes, when messages were first retrieved, snapshots of folders: what may be lost |
 //! | `store` | the marker: which store this is, and how far it had come; locked by the process that has it |
 //! | `control.sock` | how other processes reach the one that has it |
 //!
@@ -27,11 +27,13 @@ mod held_file;
 mod marker;
 mod part;
 mod records;
+mod snapshots;
 mod whole_file;
 
 pub use access::Access;
 pub use backup::{BackupError, exists, restore};
 pub use records::Counts;
+pub use snapshots::{Block, Snapshot};
 pub use whole_file::write_whole;
 
 use cache::Cache;
@@ -289,6 +291,48 @@ impl Store {
         let folder = folder.clone();
         self.blocking(move |inner| inner.cache.learn(&folder, &learned))
             .await
+    }
+
+    /// The snapshot that was kept last of a folder. One that was lost, torn or
+    /// damaged is none; one of another time may come back after a crash.
+    pub async fn snapshot(&self, folder: &FolderKey) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        if let Ok(inner) = &*self.0
+            && let Some(snapshot) = inner.cache.waiting(folder)
+        {
+            return Ok(Some(snapshot));
+        }
+        let folder = folder.clone();
+        self.blocking(move |inner| Ok(inner.cache.snapshot(&folder)?.map(Arc::new)))
+            .await
+    }
+
+    /// Keeps the snapshot of a folder, for a while at least, in the place of the
+    /// one before. Returns at once: it is written soon, at the latest by
+    /// [`Store::close`], and of it what has changed.
+    pub fn keep_snapshot(&self, folder: &FolderKey, snapshot: Arc<Snapshot>) {
+        let Ok(inner) = &*self.0 else {
+            return;
+        };
+        if !inner.cache.keep(folder, snapshot) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let store = Arc::clone(&self.0);
+            runtime.spawn_blocking(move || {
+                if let Ok(inner) = &*store {
+                    inner.cache.write_waiting();
+                }
+            });
+        } else {
+            inner.cache.write_waiting();
+        }
+    }
+
+    /// The snapshot of a folder, as it was kept, was of use: others go before it.
+    pub fn used_snapshot(&self, folder: &FolderKey) {
+        if let Ok(inner) = &*self.0 {
+            inner.cache.used(folder);
+        }
     }
 
     /// Writes a backup of what must last, as it is now, and says how much that is.

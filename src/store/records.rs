@@ -215,7 +215,7 @@ pub(super) fn restore(transaction: &WriteTransaction, record: &Record) -> Result
     }
 }
 
-fn number_for(transaction: &WriteTransaction, folder: &FolderKey) -> Result<u64> {
+pub(super) fn number_for(transaction: &WriteTransaction, folder: &FolderKey) -> Result<u64> {
     let mut folders = transaction.open_table(FOLDERS)?;
     let name = name(folder);
     if let Some(number) = folders.get(name.as_slice())? {
@@ -227,14 +227,14 @@ fn number_for(transaction: &WriteTransaction, folder: &FolderKey) -> Result<u64>
     Ok(number)
 }
 
-fn number_of(transaction: &ReadTransaction, folder: &FolderKey) -> Result<Option<u64>> {
+pub(super) fn number_of(transaction: &ReadTransaction, folder: &FolderKey) -> Result<Option<u64>> {
     let folders = transaction.open_table(FOLDERS)?;
     let number = folders.get(name(folder).as_slice())?;
     Ok(number.map(|number| number.value()))
 }
 
 /// The account's length, then both names.
-fn name(folder: &FolderKey) -> Vec<u8> {
+pub(super) fn name(folder: &FolderKey) -> Vec<u8> {
     let mut name = (folder.account.len() as u64).to_be_bytes().to_vec();
     name.extend(folder.account.as_bytes());
     name.extend(folder.folder.as_bytes());

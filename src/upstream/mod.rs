@@ -24,6 +24,7 @@ pub mod imap;
 pub mod jmap;
 mod pauses;
 pub mod screening;
+mod snapshots;
 pub mod transport;
 
 pub use economy::{Economy, ReadAhead, Rest};

@@ -22,7 +22,7 @@ use super::framing::{Data, WireError, printable};
 use super::status::{Code, Kind, Status};
 use super::tap::Tap;
 use super::transport::Stream;
-use super::untagged::{Listed, Namespaces};
+use super::untagged::{Listed, Namespaces, Vanished};
 use crate::upstream::screening::reveals;
 use crate::upstream::{Reason, UpstreamError};
 
@@ -69,6 +69,7 @@ pub(super) enum Event {
     Found(Vec<std::ops::RangeInclusive<u32>>),
     Exists(u32),
     Expunge(u32),
+    Vanished(Vanished),
     /// The keyword of hidden messages is in use in the mailbox.
     Hides,
     Capability(Vec<String>),
@@ -430,6 +431,7 @@ impl From<Data> for Event {
             Data::Chunk(octets) => Self::Chunk(octets),
             Data::BodyEnd => Self::BodyEnd,
             Data::Found(found) => Self::Found(found),
+            Data::Vanished(vanished) => Self::Vanished(vanished),
             Data::List(listed) => Self::List(listed),
             Data::Namespace(namespaces) => Self::Namespace(namespaces),
             Data::MyRights(rights) => Self::MyRights(rights),

@@ -2,8 +2,8 @@
 //! [`Item`]s out, whatever the slices in which the octets arrive.
 //!
 //! Three kinds of responses are told apart by their first words:
-//! - FETCH, SEARCH, ESEARCH, LIST, NAMESPACE, MYRIGHTS and CAPABILITY carry what
-//!   popgate maps: they are read here, with `fetch` and `untagged`.
+//! - FETCH, SEARCH, ESEARCH, VANISHED, LIST, NAMESPACE, MYRIGHTS and CAPABILITY
+//!   carry what popgate maps: they are read here, with `fetch` and `untagged`.
 //! - Those the decoder (async-imap) is to understand: status responses, EXISTS,
 //!   EXPUNGE, continuations. They are vetted: one line each, bounded, printable
 //!   ASCII.
@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::config::Limits;
 use super::fetch::{BodyStart, Fetch, LiteralUse, Row, announced, number};
-use super::untagged::{self, Listed, Namespaces};
+use super::untagged::{self, Listed, Namespaces, Vanished};
 
 /// One thing the server said, in the order in which it said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) enum Data {
     BodyEnd,
     /// A SEARCH or ESEARCH response.
     Found(Vec<RangeInclusive<u32>>),
+    /// A VANISHED response.
+    Vanished(Vanished),
     /// A LIST response.
     List(Listed),
     /// A NAMESPACE response.
@@ -253,6 +255,8 @@ impl Framer {
             Data::Found(untagged::search(rest)?)
         } else if is_one_of(first, &[b"ESEARCH"]) {
             Data::Found(untagged::esearch(rest)?)
+        } else if is_one_of(first, &[b"VANISHED"]) {
+            Data::Vanished(untagged::vanished(rest)?)
         } else if is_one_of(first, &[b"FLAGS"]) && untagged::is_hiding(rest) {
             Data::Hides
         } else {

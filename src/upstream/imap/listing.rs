@@ -69,7 +69,8 @@ pub(super) struct Details {
 const ID_OCTETS: (usize, usize) = (128, 1024 * 1024);
 
 impl Details {
-    fn new(exists: u32, needs: Needs) -> Self {
+    /// Nothing is known yet of `exists` messages.
+    pub fn new(exists: u32, needs: Needs) -> Self {
         let count = |needed: bool| if needed { exists as usize } else { 0 };
         let (each, beyond) = ID_OCTETS;
         Self {
@@ -81,7 +82,8 @@ impl Details {
         }
     }
 
-    fn learn(&mut self, place: usize, told: fetch::Details) -> Result<(), ListingError> {
+    /// What was told of the message at `place`.
+    pub fn learn(&mut self, place: usize, told: fetch::Details) -> Result<(), ListingError> {
         if let (Some(slot), Some(arrival)) = (self.arrivals.get_mut(place), told.arrival) {
             *slot = NonZeroU64::new(arrival_as_stored(arrival));
         }
@@ -122,7 +124,7 @@ impl Details {
 }
 
 /// Time 0 is stored as another number than none at all; its own inverse.
-fn arrival_as_stored(arrival: i64) -> u64 {
+pub(super) fn arrival_as_stored(arrival: i64) -> u64 {
     (arrival ^ i64::MIN).cast_unsigned()
 }
 

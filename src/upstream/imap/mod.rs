@@ -30,6 +30,7 @@ mod folders;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod known;
 mod listing;
 mod login;
 mod mailbox;

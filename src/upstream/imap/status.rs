@@ -31,6 +31,12 @@ pub(super) struct Status {
 pub(super) enum Code {
     Capability(Vec<String>),
     UidValidity(u32),
+    /// A forecast of the next UID.
+    UidNext(u32),
+    /// RFC 7162 §3.1.2.1.
+    HighestModSeq(u64),
+    /// The mailbox has no mod-sequences (RFC 7162 §3.1.2.2).
+    NoModSeq,
     ReadOnly,
     /// Of these, changes last (RFC 3501 §7.1).
     PermanentFlags(Vec<String>),
@@ -202,6 +208,10 @@ fn known(code: &ResponseCode<'_>) -> Option<Code> {
             Code::Capability(capability_names(capabilities))
         }
         ResponseCode::UidValidity(uid_validity) => Code::UidValidity(*uid_validity),
+        ResponseCode::UidNext(uid) => Code::UidNext(*uid),
+        // Older servers say 0 for none; RFC 7162 §7 knows positive ones only.
+        ResponseCode::HighestModSeq(0) => Code::NoModSeq,
+        ResponseCode::HighestModSeq(modseq) => Code::HighestModSeq(*modseq),
         ResponseCode::ReadOnly => Code::ReadOnly,
         ResponseCode::PermanentFlags(flags) => {
             Code::PermanentFlags(flags.iter().map(|flag| flag.to_string()).collect())
@@ -221,6 +231,7 @@ fn unknown(text: &str) -> (Option<Code>, &str) {
     let name = words.next().unwrap_or_default().to_ascii_uppercase();
     let code = match name.as_str() {
         "CAPABILITY" => Code::Capability(words.map(str::to_owned).collect()),
+        "NOMODSEQ" => Code::NoModSeq,
         _ => Code::Named(name),
     };
     (Some(code), rest.trim_start())

@@ -1,9 +1,10 @@
 //! Untagged responses that popgate reads itself, FETCH apart: CAPABILITY, LIST,
-//! NAMESPACE, MYRIGHTS, SEARCH and ESEARCH. Pure: a whole response in, its
-//! meaning out.
+//! NAMESPACE, MYRIGHTS, SEARCH, ESEARCH and VANISHED. Pure: a whole response in,
+//! its meaning out.
 //!
 //! The decoder is not asked for them: it takes no CAPABILITY without IMAP4rev1
-//! (an IMAP4rev2 server has none), no LIST with extended data, and no ESEARCH.
+//! (an IMAP4rev2 server has none), no LIST with extended data, no ESEARCH, and of
+//! a VANISHED only the first 8 KiB would be shown to it.
 
 use std::ops::RangeInclusive;
 
@@ -34,6 +35,17 @@ pub(super) struct Namespaces {
 pub(super) struct Namespace {
     pub prefix: String,
     pub delimiter: Option<String>,
+}
+
+/// A VANISHED response (RFC 7162 §3.2.10): these UIDs have no messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Vanished {
+    /// It answers QRESYNC or `UID FETCH … VANISHED`: the messages, if there were
+    /// any, had gone before, and sequence numbers stay. Otherwise it stands for
+    /// EXPUNGE, and counts as many messages as it has UIDs.
+    pub is_earlier: bool,
+    /// As told: in any order, and UIDs that never were included.
+    pub uids: Vec<RangeInclusive<u32>>,
 }
 
 /// Namespaces of a kind that are kept.
@@ -255,15 +267,39 @@ pub(super) fn esearch(mut rest: &[u8]) -> Result<Vec<RangeInclusive<u32>>, WireE
         if first.eq_ignore_ascii_case(b"ALL") {
             let (set, after) = word(rest);
             rest = after;
-            for range in set.split(|octet| *octet == b',') {
-                let mut ends = range.splitn(2, |octet| *octet == b':');
-                let first = uid(ends.next().unwrap_or_default())?;
-                let last = ends.next().map_or(Ok(first), uid)?;
-                found.push(first.min(last)..=first.max(last));
-            }
+            uid_set(set, &mut found)?;
         }
     }
     Ok(found)
+}
+
+/// `VANISHED (EARLIER) 41,43:116`, or without `(EARLIER)`.
+pub(super) fn vanished(rest: &[u8]) -> Result<Vanished, WireError> {
+    let mut vanished = Vanished::default();
+    let mut words = rest
+        .split(|octet| *octet == b' ')
+        .filter(|it| !it.is_empty());
+    let mut set = words.next();
+    if set.is_some_and(|word| word.eq_ignore_ascii_case(b"(EARLIER)")) {
+        vanished.is_earlier = true;
+        set = words.next();
+    }
+    match (set, words.next()) {
+        (Some(set), None) => uid_set(set, &mut vanished.uids)?,
+        _ => return Err(WireError::Garbage),
+    }
+    Ok(vanished)
+}
+
+/// `2,10:11`, the ends of a range in any order (RFC 3501 §9).
+fn uid_set(set: &[u8], found: &mut Vec<RangeInclusive<u32>>) -> Result<(), WireError> {
+    for range in set.split(|octet| *octet == b',') {
+        let mut ends = range.splitn(2, |octet| *octet == b':');
+        let first = uid(ends.next().unwrap_or_default())?;
+        let last = ends.next().map_or(Ok(first), uid)?;
+        found.push(first.min(last)..=first.max(last));
+    }
+    Ok(())
 }
 
 fn uid(digits: &[u8]) -> Result<u32, WireError> {
@@ -414,6 +450,7 @@ mod tests {
             let _ = capabilities(&octets);
             let _ = search(&octets);
             let _ = esearch(&octets);
+            let _ = vanished(&octets);
             let _ = namespace(&octets);
             let _ = my_rights(&octets);
         }
