@@ -42,6 +42,8 @@ pub(super) struct Cache {
 struct Waiting {
     snapshots: HashMap<FolderKey, Arc<Snapshot>>,
     octets: u64,
+    /// Those that are being written.
+    under_way: Arc<HashMap<FolderKey, Arc<Snapshot>>>,
     /// Folders whose snapshots were used as they are.
     used: HashSet<FolderKey>,
     /// Somebody is about to write it.
@@ -117,9 +119,11 @@ impl Cache {
         }
     }
 
-    /// A snapshot that waits to be written.
+    /// A snapshot that is not written yet.
     pub(super) fn waiting(&self, folder: &FolderKey) -> Option<Arc<Snapshot>> {
-        self.lock_waiting().snapshots.get(folder).cloned()
+        let waiting = self.lock_waiting();
+        let under_way = || waiting.under_way.get(folder);
+        waiting.snapshots.get(folder).or_else(under_way).cloned()
     }
 
     /// The folder's snapshot was used as it is.
@@ -150,26 +154,20 @@ impl Cache {
     pub(super) fn write_waiting(&self) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let Waiting {
-                snapshots, used, ..
-            } = {
-                let mut waiting = self.lock_waiting();
-                if waiting.snapshots.is_empty() {
+            let (snapshots, used) = {
+                let waiting = &mut *self.lock_waiting();
+                waiting.under_way = Arc::new(std::mem::take(&mut waiting.snapshots));
+                waiting.octets = 0;
+                if waiting.under_way.is_empty() {
                     waiting.is_expected = false;
                     return;
                 }
-                let is_expected = true;
-                std::mem::replace(
-                    &mut *waiting,
-                    Waiting {
-                        is_expected,
-                        ..Waiting::default()
-                    },
-                )
+                let used = std::mem::take(&mut waiting.used);
+                (Arc::clone(&waiting.under_way), used)
             };
             let written = self.part.write(self.durability(), |transaction| {
                 snapshots::used(transaction, &used)?;
-                for (folder, snapshot) in &snapshots {
+                for (folder, snapshot) in &*snapshots {
                     snapshots::keep(transaction, folder, snapshot, MOST_SNAPSHOTS)?;
                 }
                 Ok(())

@@ -1,4 +1,5 @@
-//! What the store keeps; [`damage`] and [`faults`] are about what it survives.
+//! What the store keeps; [`damage`] and [`faults`] are about what it survives,
+//! [`snapshots`] about what it keeps of folders for a while.
 
 use std::fs;
 use std::io;
@@ -9,6 +10,7 @@ use super::*;
 
 mod damage;
 mod faults;
+mod snapshots;
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()

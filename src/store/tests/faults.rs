@@ -142,3 +142,35 @@ async fn a_panic_ends_one_operation() {
     let store = Store::open(state.path()).unwrap();
     assert_eq!(store.folder(&key).await.unwrap().hidden.len(), 3);
 }
+
+#[tokio::test]
+async fn a_snapshot_is_whole_or_none_wherever_the_disk_fails() {
+    let state = folder();
+    drop(Store::open(state.path()).unwrap());
+    let left = Arc::new(AtomicI64::new(WELL));
+    let store = Store::open_with(state.path(), &disk(&left)).unwrap();
+    let key = inbox("alice");
+    let of = |text: &str| {
+        let block = || Block::new(text.repeat(1000).into_bytes());
+        Arc::new(Snapshot {
+            head: text.as_bytes().to_vec().into(),
+            blocks: (0..3).map(|at| (at, block())).collect(),
+        })
+    };
+    let (one, other) = (of("one"), of("other"));
+    let (mut written, mut lost) = (0, 0);
+    for changes in [PANIC].into_iter().chain(0..40) {
+        store.keep_snapshot(&key, one.clone());
+        store.close().await;
+        left.store(changes, Ordering::SeqCst);
+        store.keep_snapshot(&key, other.clone());
+        store.close().await;
+        left.store(WELL, Ordering::SeqCst);
+        match store.snapshot(&key).await.unwrap() {
+            Some(found) if found == other => written += 1,
+            Some(found) if found == one => lost += 1,
+            found => panic!("{changes}: {found:?}"),
+        }
+    }
+    assert!(written > 0 && lost > 0, "{written} written, {lost} lost");
+}

@@ -502,3 +502,6 @@ fn overlap(ranges: &[RangeInclusive<u32>], first: u32, last: u32) -> bool {
         .get(behind)
         .is_some_and(|range| *range.start() <= last)
 }
+
+#[cfg(test)]
+mod tests;
