@@ -7,12 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
+mod digest;
 mod login;
 mod oauth_bearer;
 mod plain;
 mod text;
 mod xoauth2;
 
+pub use digest::{Digest, DigestKey};
 pub use text::check_user;
 
 /// A mechanism popgate speaks.

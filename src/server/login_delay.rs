@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::guard::Digest;
+use crate::sasl::Digest;
 
 /// Maildrops that are remembered at once. Only logins that succeed add to them.
 const MOST: usize = 50_000;
