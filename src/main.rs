@@ -12,9 +12,9 @@ use popgate::cli::{self, EXIT_CONFIG, ImportFrom, Invocation, PasswordSource, Ui
 use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
+use popgate::server::Gateway;
 use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
-use popgate::server::{self, Gateway};
 use popgate::store::{Access, OpenError, Store, control};
 use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap;
@@ -235,12 +235,8 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         None => None,
     };
     let metrics = Arc::new(Metrics::new());
-    let gateway = gateway(
-        config.server,
-        config.upstream,
-        store.clone(),
-        Arc::clone(&metrics),
-    )?;
+    let upstream = upstream(config.upstream, store.clone(), Arc::clone(&metrics));
+    let gateway = Gateway::bind(config.server, Arc::clone(&upstream), Arc::clone(&metrics))?;
     let operator = match config.http {
         Some(address) => Some(web::Server::bind(address).await?),
         None => None,
@@ -266,6 +262,7 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     readiness.ready();
     notify(NotifyState::Ready);
     gateway.run(shutdown).await;
+    upstream.close().await;
     drained.cancel();
     if let Some(control) = control {
         // Whoever copies a backup slowly is not waited for.
@@ -303,20 +300,6 @@ fn serve_store(folder: &Path, store: &Store, drained: CancellationToken) -> Opti
             None
         }
     }
-}
-
-/// The gateway, with all its sockets bound.
-fn gateway(
-    config: server::config::Config,
-    upstream: config::Upstream,
-    store: Option<Store>,
-    metrics: Arc<Metrics>,
-) -> anyhow::Result<Gateway> {
-    Ok(Gateway::bind(
-        config,
-        self::upstream(upstream, store, Arc::clone(&metrics)),
-        metrics,
-    )?)
 }
 
 fn upstream(

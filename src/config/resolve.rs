@@ -13,7 +13,7 @@ use super::{ConfigError, Given, Purpose, Settings, address, autoconfig, bounds, 
 use crate::logging;
 use crate::server::config::{Config, Listener, Security};
 use crate::server::tls::{CertificateError, Certificates};
-use crate::upstream::{imap, jmap};
+use crate::upstream::{Economy, Rest, imap, jmap};
 use crate::web;
 
 /// What a configuration comes to.
@@ -46,12 +46,25 @@ pub enum Upstream {
     Jmap(jmap::Config),
 }
 
+impl Upstream {
+    fn economy(&mut self) -> &mut Economy {
+        match self {
+            Self::Imap(config) => &mut config.economy,
+            Self::Jmap(config) => &mut config.economy,
+        }
+    }
+}
+
 /// Makes ready objects of settings. Nothing is bound; files are only read. The
 /// state folder is made where it is missing, last of all.
 pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigError> {
     let mut warnings = Vec::new();
     let log = log(&settings)?;
-    let upstream = upstream(&settings, &mut warnings)?;
+    let mut upstream = upstream(&settings, &mut warnings)?;
+    if purpose != Purpose::Serve {
+        // Nobody would come back for a connection.
+        upstream.economy().rest = Rest::OFF;
+    }
     let limits = bounds::limits(&settings)?;
     let timeouts = bounds::timeouts(&settings)?;
     let http = http(&settings, &mut warnings)?;

@@ -30,12 +30,14 @@ pub mod transport;
 pub use economy::{Economy, ReadAhead, Rest};
 pub use finding::Finding;
 
-/// A place where mailboxes are, as configured. Shared by all sessions; holds
-/// no connection and no secret of any account.
+/// A place where mailboxes are, as configured. Shared by all sessions. Between
+/// them it may keep connections that an account has logged in, for logins with
+/// the same credentials; it holds no secret of any account.
 #[async_trait]
 pub trait Upstream: Send + Sync {
     /// Logs in with the client's own credentials. When it returns, the
-    /// upstream has said yes to exactly these. The session obeys `policy`.
+    /// upstream has said yes to exactly these: now, or when a connection was
+    /// logged in that has rested since. The session obeys `policy`.
     async fn login(
         &self,
         credentials: Credentials,
@@ -49,6 +51,9 @@ pub trait Upstream: Send + Sync {
 
     /// What logs call this upstream, without credentials.
     fn name(&self) -> &str;
+
+    /// Closes what rests between sessions, briefly. No session begins after it.
+    async fn close(&self) {}
 }
 
 /// One account's mailbox, logged in. Never shared between accounts.
@@ -96,7 +101,8 @@ pub trait UpstreamSession: Send {
     /// be gone.
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError>;
 
-    /// Logs out, politely but briefly.
+    /// Ends the session: its connection rests for the next one, where that may
+    /// be, or logs out, politely but briefly.
     async fn close(&mut self);
 }
 

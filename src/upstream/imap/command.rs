@@ -38,6 +38,14 @@ impl Command {
         self
     }
 
+    /// Whether it opens a mailbox: SELECT or EXAMINE.
+    pub fn selects(&self) -> bool {
+        let opens = |first: &Zeroizing<Vec<u8>>| {
+            first.starts_with(b"SELECT ") || first.starts_with(b"EXAMINE ")
+        };
+        self.pieces.first().is_some_and(opens)
+    }
+
     /// Appends a space and words of ours.
     pub fn word(mut self, word: &'static str) -> Self {
         self.append(b" ");

@@ -19,6 +19,7 @@ use super::command::Command;
 use super::config::{Limits, Timeouts};
 use super::fetch::{BodyStart, Row};
 use super::framing::{Data, WireError, printable};
+use super::idle::{Idling, Watch};
 use super::status::{Code, Kind, Status};
 use super::tap::Tap;
 use super::transport::Stream;
@@ -38,6 +39,11 @@ pub(super) struct Connection {
     /// Said, and not yet heard by anybody.
     unheard: Option<Event>,
     health: Health,
+    pub(super) idling: Idling,
+    pub(super) watch: Watch,
+    /// The longest silence that is borne where it is not known whether the other
+    /// side is still there.
+    doubt: Option<Duration>,
     /// What was sent that nobody may read in a log.
     secrets: Vec<Zeroizing<Vec<u8>>>,
     /// Something was sent since an answer was last waited for.
@@ -56,7 +62,7 @@ enum Health {
 }
 
 /// Names a command that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tag(u32);
 
 /// What the server said, one thing at a time.
@@ -94,6 +100,9 @@ impl Connection {
             answered: Vec::new(),
             unheard: None,
             health: Health::Usable,
+            idling: Idling::No,
+            watch: Watch::default(),
+            doubt: None,
             secrets: Vec::new(),
             asks: false,
             round_trips: Arc::default(),
@@ -117,10 +126,30 @@ impl Connection {
     /// Whether nothing went wrong so far and no answer is due: what comes next
     /// belongs to the next command.
     pub fn is_usable(&self) -> bool {
-        self.health == Health::Usable
-            && self.outstanding.is_empty()
-            && self.answered.is_empty()
-            && self.unheard.is_none()
+        let due = self.outstanding.iter().any(|tag| !self.idling.covers(*tag));
+        self.health == Health::Usable && !due && self.answered.is_empty() && self.unheard.is_none()
+    }
+
+    /// It is not known whether the other side is still there: bears no longer
+    /// silence than this.
+    pub fn doubt(&mut self, patience: Duration) {
+        self.doubt = Some(patience);
+    }
+
+    /// The other side is there, and makes sense.
+    pub fn trust(&mut self) {
+        self.doubt = None;
+    }
+
+    /// Whether it has rested, and nothing has shown since that the other side is
+    /// there.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// Nothing of what was sent in confidence is kept any longer.
+    pub fn forget_secrets(&mut self) {
+        self.secrets = Vec::new();
     }
 
     /// `secret` is about to be sent. Servers quote what they did not understand:
@@ -155,12 +184,12 @@ impl Connection {
     /// Sends a command. Where it holds literals that the server must ask for,
     /// waits for it to do so; refused there, the command has ended already.
     pub async fn send(&mut self, command: Command) -> Result<Tag, UpstreamError> {
-        self.last_tag = self.last_tag.wrapping_add(1);
-        let tag = Tag(self.last_tag);
         let deadline = self.deadline();
-        self.outstanding.push(tag);
-        self.decoder.get_mut().queue(tag.to_string().as_bytes());
-        self.decoder.get_mut().queue(b" ");
+        if self.idling.is_on() {
+            self.end_idle(deadline).await?;
+        }
+        let tag = self.queue(b"");
+        self.watch.sent(&command, tag);
         let mut pieces = command.pieces().peekable();
         while let Some(piece) = pieces.next() {
             self.decoder.get_mut().queue(piece);
@@ -184,6 +213,20 @@ impl Connection {
         Ok(tag)
     }
 
+    /// Queues the tag of a new command, and what the command begins with.
+    pub(super) fn queue(&mut self, start: &[u8]) -> Tag {
+        self.last_tag = self.last_tag.wrapping_add(1);
+        let tag = Tag(self.last_tag);
+        self.outstanding.push(tag);
+        self.queue_octets(format!("{tag} ").as_bytes());
+        self.queue_octets(start);
+        tag
+    }
+
+    pub(super) fn queue_octets(&mut self, octets: &[u8]) {
+        self.decoder.get_mut().queue(octets);
+    }
+
     /// Sends a SASL response (RFC 3501 §6.2.2).
     pub async fn send_line(&mut self, line: &[u8], deadline: Instant) -> Result<(), UpstreamError> {
         self.decoder.get_mut().queue(line);
@@ -201,11 +244,7 @@ impl Connection {
     ) -> Result<Status, UpstreamError> {
         match self.wait_or_go_on(tag, deadline, hear).await? {
             Some(status) => Ok(status),
-            // Nobody is waiting with a literal.
-            None => {
-                self.health = Health::Broken;
-                Err(UpstreamError::protocol("a continuation nobody waits for"))
-            }
+            None => Err(self.unwanted_continuation()),
         }
     }
 
@@ -258,6 +297,17 @@ impl Connection {
     /// What the server says next, at the latest by `deadline` and without a
     /// longer silence than is allowed. BYE is an error: nothing follows it.
     pub async fn event(&mut self, deadline: Instant) -> Result<Event, UpstreamError> {
+        loop {
+            let event = self.next_event(deadline).await?;
+            // What is said before the end of IDLE is for whoever idled.
+            if !matches!(self.idling, Idling::Ending(..)) {
+                return Ok(event);
+            }
+            self.idled(&event)?;
+        }
+    }
+
+    pub(super) async fn next_event(&mut self, deadline: Instant) -> Result<Event, UpstreamError> {
         // A flood never lets a timer fire.
         if Instant::now() >= deadline {
             return Err(self.too_late());
@@ -266,41 +316,77 @@ impl Connection {
             return Ok(unheard);
         }
         if let Some(data) = self.decoder.get_mut().pop() {
-            return Ok(Event::from(data));
+            return Ok(self.noted(Event::from(data)));
         }
         self.flush(deadline).await?;
         if std::mem::take(&mut self.asks) {
             self.round_trips.fetch_add(1, Ordering::Relaxed);
         }
-        let patience = deadline.min(Instant::now() + self.timeouts.silence);
+        let patience = deadline.min(Instant::now() + self.silence());
         loop {
             let Ok(heard) = timeout_at(patience, self.hear()).await else {
                 return Err(self.too_late());
             };
-            match heard {
-                Ok(Heard::Data(data)) => return Ok(Event::from(data)),
-                Ok(Heard::Event(Event::Untagged(status))) => {
-                    let status = self.screen(status);
-                    if status.kind == Kind::Bye {
-                        self.health = Health::Lost;
-                        return Err(status.refusal("BYE"));
-                    }
-                    return Ok(Event::Untagged(status));
-                }
-                Ok(Heard::Event(event)) => return Ok(event),
-                Ok(Heard::Answer(tag, status)) => {
-                    return Ok(Event::Done(self.answer_to(&tag)?, self.screen(status)));
-                }
-                Ok(Heard::Nothing) => {}
-                Ok(Heard::End) => {
-                    self.health = Health::Lost;
-                    return Err(UpstreamError::temporary(
-                        "the upstream closed the connection",
-                    ));
-                }
-                Err(error) => return Err(self.fail(&error)),
+            if let Some(event) = self.understand(heard)? {
+                return Ok(event);
             }
         }
+    }
+
+    /// What the server says next, however long it takes. Cancel-safe.
+    pub(super) async fn next_unasked(&mut self) -> Result<Event, UpstreamError> {
+        self.flush(self.deadline()).await?;
+        loop {
+            let heard = self.hear().await;
+            if let Some(event) = self.understand(heard)? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// The event in what was heard, if it means anything.
+    fn understand(&mut self, heard: io::Result<Heard>) -> Result<Option<Event>, UpstreamError> {
+        let event = match heard {
+            Ok(Heard::Data(data)) => Event::from(data),
+            Ok(Heard::Event(Event::Untagged(status))) => {
+                let status = self.screen(status);
+                if status.kind == Kind::Bye {
+                    self.health = Health::Lost;
+                    return Err(status.refusal("BYE"));
+                }
+                Event::Untagged(status)
+            }
+            Ok(Heard::Event(event)) => event,
+            Ok(Heard::Answer(tag, status)) => {
+                Event::Done(self.answer_to(&tag)?, self.screen(status))
+            }
+            Ok(Heard::Nothing) => return Ok(None),
+            Ok(Heard::End) => {
+                self.health = Health::Lost;
+                return Err(UpstreamError::temporary(
+                    "the upstream closed the connection",
+                ));
+            }
+            Err(error) => return Err(self.fail(&error)),
+        };
+        Ok(Some(self.noted(event)))
+    }
+
+    /// Takes note of what an event says about the listing of the mailbox.
+    fn noted(&mut self, event: Event) -> Event {
+        self.watch.note(&event);
+        event
+    }
+
+    fn silence(&self) -> Duration {
+        let silence = self.timeouts.silence;
+        self.doubt.map_or(silence, |doubt| doubt.min(silence))
+    }
+
+    /// Nobody is waiting with a literal.
+    pub(super) fn unwanted_continuation(&mut self) -> UpstreamError {
+        self.health = Health::Broken;
+        UpstreamError::protocol("a continuation nobody waits for")
     }
 
     fn too_late(&mut self) -> UpstreamError {
@@ -342,7 +428,7 @@ impl Connection {
 
     async fn flush(&mut self, deadline: Instant) -> Result<(), UpstreamError> {
         self.asks |= self.decoder.get_mut().is_queued();
-        let deadline = deadline.min(Instant::now() + self.timeouts.silence);
+        let deadline = deadline.min(Instant::now() + self.silence());
         match timeout_at(deadline, self.decoder.get_mut().flush()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.fail(&error)),
@@ -386,7 +472,11 @@ impl Connection {
             .iter()
             .position(|sent| sent.to_string() == tag);
         match place {
-            Some(place) => Ok(self.outstanding.remove(place)),
+            Some(place) => {
+                let tag = self.outstanding.remove(place);
+                self.watch.answered(tag);
+                Ok(tag)
+            }
             None => {
                 self.health = Health::Broken;
                 Err(UpstreamError::protocol("an answer to no command of ours"))

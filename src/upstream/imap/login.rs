@@ -213,13 +213,7 @@ impl Greeted {
         config: &Config,
     ) -> Result<Prepared, UpstreamError> {
         let mechanism = self.mechanism(credentials)?;
-        let secret = match credentials {
-            Credentials::Password { password, .. } => password,
-            Credentials::Bearer { token, .. } => token,
-        };
-        self.connection.conceal(secret.reveal().as_bytes());
-        let quoted = Zeroizing::new(secret.reveal().replace('\\', "\\\\").replace('"', "\\\""));
-        self.connection.conceal(quoted.as_bytes());
+        conceal(&mut self.connection, credentials);
         match mechanism {
             Some(mechanism) => self.authenticate(mechanism, credentials, config),
             None => self.plain_login(credentials),
@@ -364,6 +358,17 @@ pub(super) struct LoggedIn {
     pub capabilities: Capabilities,
     /// The answer to the login told the capabilities.
     pub are_told: bool,
+}
+
+/// Keeps what the credentials hold out of every error of the connection.
+pub(super) fn conceal(connection: &mut Connection, credentials: &Credentials) {
+    let secret = match credentials {
+        Credentials::Password { password, .. } => password,
+        Credentials::Bearer { token, .. } => token,
+    };
+    connection.conceal(secret.reveal().as_bytes());
+    let quoted = Zeroizing::new(secret.reveal().replace('\\', "\\\\").replace('"', "\\\""));
+    connection.conceal(quoted.as_bytes());
 }
 
 /// Whether credentials hold nothing that could be taken for protocol. The front

@@ -30,12 +30,14 @@ mod folders;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod idle;
 mod known;
 mod listing;
 mod login;
 mod mailbox;
 mod opening;
 mod removal;
+mod resting;
 mod retrieval;
 mod round_trips;
 mod session;
@@ -43,6 +45,7 @@ mod shared;
 mod snapshot;
 mod special_use;
 mod status;
+mod takeover;
 mod tap;
 mod transport;
 mod uid_set;
@@ -68,8 +71,8 @@ impl Imap {
     /// store nothing is kept beyond this process.
     pub fn new(config: Config, store: Option<Store>) -> Self {
         Self {
+            shared: Arc::new(Shared::new(config.economy.rest)),
             config: Arc::new(config),
-            shared: Arc::default(),
             store,
             metrics: Arc::default(),
         }
@@ -97,7 +100,7 @@ impl Upstream for Imap {
             has_store: self.store.is_some(),
             policy,
         };
-        let session = session::ImapSession::login(place, credentials, client).await?;
+        let session = session::ImapSession::begin(place, credentials, client).await?;
         Ok(Box::new(session))
     }
 
@@ -110,5 +113,9 @@ impl Upstream for Imap {
 
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    async fn close(&self) {
+        self.shared.resting.close().await;
     }
 }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::config::Config;
 use super::connection::Connection;
 use super::disposal::Disposal;
 use super::early::{Early, Sent, Tried};
 use super::folders::{self, Layout};
-use super::login::{Capabilities, Greeted, LoggedIn, are_sendable};
+use super::login::{Capabilities, Greeted, LoggedIn};
 use super::mailbox::{self, Selected};
+use super::resting::Bond;
 use super::retrieval::{ImapBody, Retrieval};
 use super::round_trips::RoundTrips;
 use super::shared::Shared;
@@ -62,6 +64,15 @@ pub(super) struct ImapSession {
     pub(super) messages: Messages,
     notes: Notes,
     round_trips: RoundTrips,
+    /// Whom the connection may rest for behind the session.
+    pub(super) bond: Option<Bond>,
+    /// The connection has rested, and the maildrop is not yet open. Whatever goes
+    /// wrong until then goes wrong for that connection only.
+    pub(super) is_kept: bool,
+    /// Something went wrong: the next session begins with a new connection.
+    pub(super) is_troubled: bool,
+    /// When the names and the layout were asked for.
+    pub(super) known_since: Instant,
 }
 
 /// A folder of the session.
@@ -100,28 +111,6 @@ struct Notes {
 }
 
 impl ImapSession {
-    /// Logs in; the mailbox is opened later.
-    pub async fn login(
-        place: Place,
-        credentials: Credentials,
-        client: IpAddr,
-    ) -> Result<Self, UpstreamError> {
-        if !are_sendable(&credentials) {
-            return Err(UpstreamError::Authentication);
-        }
-        let early = Early::plan(&place, &credentials).await;
-        let (config, shared) = (&place.config, &place.shared);
-        let (connected, early) = connect(config, shared, &credentials, client, early).await?;
-        let LoggedIn {
-            connection,
-            capabilities,
-            ..
-        } = connected;
-        let mut session = Self::over(place, credentials, client, connection, capabilities);
-        session.early = early;
-        Ok(session)
-    }
-
     /// A session on a connection that is logged in.
     pub fn over(
         place: Place,
@@ -159,6 +148,10 @@ impl ImapSession {
             messages: Messages::default(),
             notes: Notes::default(),
             round_trips,
+            bond: None,
+            is_kept: false,
+            is_troubled: false,
+            known_since: Instant::now(),
         }
     }
 
@@ -221,6 +214,7 @@ impl ImapSession {
             return Err(lost());
         };
         let selected = mailbox::select(connection, &known.name, known.writes).await?;
+        connection.trust();
         if selected.uid_validity != known.uid_validity {
             return Err(UpstreamError::temporary(
                 "UIDVALIDITY changed during the session",
@@ -238,7 +232,8 @@ impl ImapSession {
 
     /// Keeps in mind, for all sessions of this account, how long the upstream
     /// asked to be left alone.
-    pub(super) fn heed(&self, error: &UpstreamError) {
+    pub(super) fn heed(&mut self, error: &UpstreamError) {
+        self.is_troubled |= !matches!(error, UpstreamError::Gone);
         heed(&self.shared, self.account(), error);
     }
 
@@ -328,7 +323,7 @@ pub(super) fn lost() -> UpstreamError {
 
 /// Connects and logs in, with what is to be sent early behind the login where
 /// there is such.
-async fn connect(
+pub(super) async fn connect(
     config: &Config,
     shared: &Shared,
     credentials: &Credentials,
@@ -387,13 +382,36 @@ fn heed(shared: &Shared, account: &str, error: &UpstreamError) {
 #[async_trait]
 impl UpstreamSession for ImapSession {
     async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
-        let found = self.find_folders().await;
+        let mut found = self.find_folders().await;
+        if let Err(error) = &found
+            && self.is_kept_to_blame(error)
+        {
+            self.begin_anew().await?;
+            found = self.find_folders().await;
+        }
         found.inspect_err(|error| self.heed(error))?;
         Ok(self.names.clone())
     }
 
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
-        let maildrop = self.open_folders().await;
+        let mut maildrop = self.open_folders().await;
+        if let Err(error) = &maildrop
+            && self.is_kept_to_blame(error)
+        {
+            let locked = self.names.clone();
+            self.begin_anew().await?;
+            self.find_folders()
+                .await
+                .inspect_err(|error| self.heed(error))?;
+            maildrop = match self.names == locked {
+                true => self.open_folders().await,
+                false => Err(UpstreamError::temporary("the folders are others now")),
+            };
+        }
+        self.is_kept = false;
+        if let (Ok(_), Some(connection)) = (&maildrop, &mut self.connection) {
+            connection.trust();
+        }
         maildrop.inspect_err(|error| self.heed(error))
     }
 
@@ -413,11 +431,15 @@ impl UpstreamSession for ImapSession {
         let mut begun = Retrieval::new(place, listed, portion).begin(self).await;
         // A connection that broke while it rested is no failure of this
         // message: nothing of it was seen yet.
-        if begun.is_err() && self.connection.as_ref().is_some_and(Connection::is_lost) {
+        let is_gone = |it: &Connection| it.is_lost() || it.is_doubtful();
+        if begun.is_err() && self.connection.as_ref().is_some_and(is_gone) {
             self.connection = None;
             begun = Retrieval::new(place, listed, portion).begin(self).await;
         }
         let retrieval = begun.inspect_err(|error| self.heed(error))?;
+        if let Some(connection) = &mut self.connection {
+            connection.trust();
+        }
         Ok(Box::new(ImapBody::new(self, retrieval)))
     }
 
@@ -450,6 +472,7 @@ impl UpstreamSession for ImapSession {
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
         let outcome = self.carry_out(update).await;
+        self.is_troubled |= !matches!(&outcome, Ok(outcome) if outcome.remaining.is_empty());
         self.learn().await;
         outcome.inspect_err(|error| self.heed(error))
     }
@@ -458,6 +481,7 @@ impl UpstreamSession for ImapSession {
         self.learn().await;
         if let Some(connection) = self.connection.take()
             && connection.is_usable()
+            && let Err(connection) = self.rest(connection)
         {
             connection.logout(LOGOUT).await;
         }

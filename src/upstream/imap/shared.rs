@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::login::{Capabilities, LoggedIn};
+use super::resting::Resting;
 use crate::store::FolderKey;
+use crate::upstream::Rest;
 use crate::upstream::pauses::Pauses;
 
 /// See the module.
@@ -20,6 +22,7 @@ pub(super) struct Shared {
     learned: Mutex<Learned>,
     presumption: Mutex<Presumption>,
     pub pauses: Pauses,
+    pub resting: Arc<Resting>,
 }
 
 /// What a server is presumed to be able to do behind the login.
@@ -65,6 +68,14 @@ const TAKEN: u8 = 1;
 const REFUSED: u8 = 2;
 
 impl Shared {
+    /// Nothing is known yet.
+    pub fn new(rest: Rest) -> Self {
+        Self {
+            resting: Arc::new(Resting::new(rest)),
+            ..Self::default()
+        }
+    }
+
     /// Looks at what an upstream announces before a login.
     pub fn learn_mechanisms(&self, capabilities: &Capabilities) {
         let tokens = ["AUTH=XOAUTH2", "AUTH=OAUTHBEARER"]

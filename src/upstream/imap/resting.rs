@@ -1,0 +1,401 @@
+//! Connections at rest between sessions, each for the next login with the same
+//! credentials. Other credentials never come near one: they go upstream.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Connection, Event};
+use super::folders::Layout;
+use super::idle::Idling;
+use super::login::Capabilities;
+use crate::maildrop::Policy;
+use crate::metrics::Counted;
+use crate::sasl::{Credentials, Digest, DigestKey};
+use crate::upstream::{Rest, UpstreamError};
+
+/// A login within this time finds a connection that was never told to IDLE.
+const BEFORE_IDLE: Duration = Duration::from_millis(50);
+/// IDLE is begun anew after this: a server may take who idles for half an hour
+/// for gone (RFC 2177 §3).
+const IDLE: Duration = Duration::from_secs(25 * 60);
+/// A server that has not answered IDLE by then answers nothing.
+const IDLE_ANSWER: Duration = Duration::from_secs(30);
+/// A server that has ended IDLE by itself is asked again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+/// More than this a server does not say to a connection at rest.
+const MOST_EVENTS: usize = 10_000;
+/// How long LOGOUT may take; nobody waits for it …
+const LOGOUT: Duration = Duration::from_secs(5);
+/// … but a login that the server refused because there are too many, …
+const ROOM: Duration = Duration::from_secs(2);
+/// … and the end of the program.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// The connections at rest of one upstream.
+#[derive(Debug)]
+pub(super) struct Resting {
+    rest: Rest,
+    /// `None`: the system gave no random numbers, and nothing rests.
+    key: Option<DigestKey>,
+    /// The server announces IDLE, and yet has refused it.
+    refuses_idle: AtomicBool,
+    state: Mutex<State>,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those least recently used first.
+    entries: VecDeque<Entry>,
+    habits: Habits,
+    last_number: u64,
+    is_closed: bool,
+}
+
+/// Whom a connection at rest is for: all of this is the same, or it is not for
+/// that login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bond {
+    credentials: Digest,
+    account: String,
+    /// Where the upstream was told the client's address.
+    client: Option<IpAddr>,
+    policy: Arc<Policy>,
+    habit: Digest,
+}
+
+/// What of a session rests. No credentials are in it.
+pub(super) struct Rested {
+    pub connection: Connection,
+    pub capabilities: Capabilities,
+    pub layout: Option<Layout>,
+    /// The folders' names, if they were looked for.
+    pub names: Vec<String>,
+    /// When the names and the layout were last asked for.
+    pub known_since: Instant,
+}
+
+impl fmt::Debug for Rested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rested")
+    }
+}
+
+/// A connection at rest, which a task holds.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    bond: Bond,
+    /// Asks the task for the connection. Dropped, it tells it to log out.
+    call: oneshot::Sender<oneshot::Sender<Box<Rested>>>,
+    /// Says that the connection is closed, by its own end.
+    ended: oneshot::Receiver<()>,
+    _counted: Counted,
+}
+
+impl Default for Resting {
+    fn default() -> Self {
+        Self::new(Rest::OFF)
+    }
+}
+
+impl Resting {
+    pub fn new(rest: Rest) -> Self {
+        let is_off = rest.longest.is_zero() || rest.most == 0 || rest.per_account == 0;
+        let key = (!is_off).then(DigestKey::generate);
+        Self {
+            rest,
+            key: key.and_then(Result::ok),
+            refuses_idle: AtomicBool::new(false),
+            state: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Whom the connection of a login is for; `None` where none rests.
+    pub fn bond(
+        &self,
+        credentials: &Credentials,
+        client: Option<IpAddr>,
+        policy: &Arc<Policy>,
+    ) -> Option<Bond> {
+        let key = self.key.as_ref()?;
+        let account = credentials.mailbox();
+        let mut fields = vec!["habit", account];
+        fields.extend(policy.folders.iter().map(|folder| folder.as_str()));
+        Some(Bond {
+            credentials: key.credentials(credentials),
+            account: account.to_owned(),
+            client,
+            policy: Arc::clone(policy),
+            habit: key.fields(&fields),
+        })
+    }
+
+    /// A login succeeded.
+    pub fn logged_in(&self, bond: &Bond) {
+        self.state().habits.logged_in(bond.habit, Instant::now());
+    }
+
+    /// Takes over a connection of these very credentials, the one that was last
+    /// put to rest. Nobody else gets it.
+    pub async fn take(&self, bond: &Bond) -> Option<Box<Rested>> {
+        loop {
+            let entry = {
+                let mut state = self.state();
+                let place = state.entries.iter().rposition(|it| it.bond == *bond)?;
+                state.entries.remove(place)?
+            };
+            let (reply, rested) = oneshot::channel();
+            // One that has just ended is none.
+            if entry.call.send(reply).is_ok()
+                && let Ok(rested) = rested.await
+            {
+                return Some(rested);
+            }
+        }
+    }
+
+    /// Puts a connection to rest, or gives it back where it may not.
+    pub fn rest(
+        self: &Arc<Self>,
+        bond: Bond,
+        rested: Box<Rested>,
+        counted: Counted,
+    ) -> Result<(), Box<Rested>> {
+        let mut leaving = Vec::new();
+        let mut state = self.state();
+        let longest = state.habits.rest(bond.habit, self.rest.longest);
+        let Some(longest) = longest.filter(|_| self.key.is_some() && !state.is_closed) else {
+            return Err(rested);
+        };
+        let of_account = |entries: &VecDeque<Entry>| {
+            let mut places = (0..)
+                .zip(entries)
+                .filter(|(_, it)| it.bond.account == bond.account);
+            let first = places.next().map(|(place, _): (usize, _)| place);
+            (first, usize::from(first.is_some()) + places.count())
+        };
+        while let (Some(first), count) = of_account(&state.entries)
+            && count >= self.rest.per_account
+        {
+            leaving.extend(state.entries.remove(first));
+        }
+        while state.entries.len() >= self.rest.most {
+            leaving.extend(state.entries.pop_front());
+        }
+        state.last_number += 1;
+        let number = state.last_number;
+        let (call, called) = oneshot::channel();
+        let (ending, ended) = oneshot::channel();
+        state.entries.push_back(Entry {
+            number,
+            bond,
+            call,
+            ended,
+            _counted: counted,
+        });
+        let attendant = Attendant {
+            resting: Arc::downgrade(self),
+            number,
+            called,
+            until: Instant::now() + longest,
+            _ending: ending,
+        };
+        self.tasks.spawn(attendant.attend(rested));
+        drop(state);
+        drop(leaving);
+        Ok(())
+    }
+
+    /// Closes what rests for the account, so that the server counts it no
+    /// longer; where nothing does, whatever was least recently used. Whether
+    /// there was anything.
+    pub async fn make_room(&self, account: &str) -> bool {
+        let mut leaving = Vec::new();
+        {
+            let mut state = self.state();
+            let (own, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.entries)
+                .into_iter()
+                .partition(|it| it.bond.account == account);
+            state.entries = others;
+            leaving.extend(own);
+            if leaving.is_empty() {
+                leaving.extend(state.entries.pop_front());
+            }
+        }
+        let any = !leaving.is_empty();
+        let ended = leaving.into_iter().map(|entry| {
+            drop(entry.call);
+            entry.ended
+        });
+        let all = futures_util::future::join_all(ended);
+        let _ = timeout(ROOM, all).await;
+        any
+    }
+
+    /// Closes all of them, for good.
+    pub async fn close(&self) {
+        let leaving = {
+            let mut state = self.state();
+            state.is_closed = true;
+            std::mem::take(&mut state.entries)
+        };
+        drop(leaving);
+        self.tasks.close();
+        let _ = timeout(CLOSING, self.tasks.wait()).await;
+    }
+
+    fn remove(&self, number: u64) {
+        let mut state = self.state();
+        state.entries.retain(|entry| entry.number != number);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that holds a connection at rest.
+struct Attendant {
+    /// Where the entry is; when that is dropped, so is the entry.
+    resting: Weak<Resting>,
+    number: u64,
+    called: oneshot::Receiver<oneshot::Sender<Box<Rested>>>,
+    until: Instant,
+    _ending: oneshot::Sender<()>,
+}
+
+impl Attendant {
+    async fn attend(mut self, mut rested: Box<Rested>) {
+        let is_well = tokio::select! {
+            biased;
+            called = &mut self.called => match called {
+                Ok(reply) => {
+                    // Where the login has been given up, this closes it.
+                    let _ = reply.send(rested);
+                    return;
+                }
+                Err(_) => true,
+            },
+            () = sleep_until(self.until) => true,
+            _ = rested.keep(&self.resting) => false,
+        };
+        if let Some(resting) = self.resting.upgrade() {
+            resting.remove(self.number);
+        }
+        if is_well {
+            rested.connection.logout(LOGOUT).await;
+        }
+    }
+}
+
+impl Rested {
+    /// Holds the connection, and hears what the server says, until it ends.
+    async fn keep(&mut self, resting: &Weak<Resting>) -> Result<(), UpstreamError> {
+        let mut idles = self.capabilities.has("IDLE")
+            && !resting
+                .upgrade()
+                .is_some_and(|it| it.refuses_idle.load(Ordering::Relaxed));
+        let mut begin = Instant::now() + BEFORE_IDLE;
+        for _ in 0..MOST_EVENTS {
+            let before = self.connection.idling();
+            let due = match before {
+                Idling::No => Some(begin).filter(|_| idles),
+                Idling::Begun(_, since) | Idling::Ending(_, since) => Some(since + IDLE_ANSWER),
+                Idling::Confirmed(_, since) => Some(since + IDLE),
+            };
+            let is_due = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                heard = self.connection.overhear() => {
+                    let has_ended = matches!(heard?, Event::Done(..));
+                    match before {
+                        Idling::Begun(..) if has_ended => {
+                            idles = false;
+                            if let Some(resting) = resting.upgrade() {
+                                resting.refuses_idle.store(true, Ordering::Relaxed);
+                            }
+                        }
+                        // One that ends it by itself may do so at once again.
+                        Idling::Confirmed(..) if has_ended => begin = Instant::now() + AGAIN,
+                        Idling::Ending(..) if has_ended => begin = Instant::now(),
+                        _ => {}
+                    }
+                }
+                () = is_due => match before {
+                    Idling::No => self.connection.begin_idle(),
+                    Idling::Confirmed(..) => self.connection.renew_idle(),
+                    Idling::Begun(..) | Idling::Ending(..) => return Ok(()),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When accounts log in, so that a connection rests as long as it is of use.
+#[derive(Debug, Default)]
+struct Habits(HashMap<Digest, Habit>);
+
+#[derive(Debug)]
+struct Habit {
+    last: Instant,
+    /// Between the last logins: the last time first.
+    gaps: [Option<Duration>; 2],
+}
+
+/// Accounts that are remembered.
+const MOST_HABITS: usize = 10_000;
+/// The rest of a connection whose account is not known.
+const UNKNOWN: Duration = Duration::from_secs(6 * 60);
+/// For a client that is late.
+const LATE: Duration = Duration::from_secs(30);
+
+impl Habits {
+    fn logged_in(&mut self, account: Digest, now: Instant) {
+        if let Some(habit) = self.0.get_mut(&account) {
+            let gap = now.saturating_duration_since(habit.last);
+            habit.gaps = [Some(gap), habit.gaps[0]];
+            habit.last = now;
+            return;
+        }
+        if self.0.len() >= MOST_HABITS {
+            // Half of them at a time: that is cheap, however many come.
+            let mut times: Vec<Instant> = self.0.values().map(|habit| habit.last).collect();
+            let (_, middle, _) = times.select_nth_unstable(MOST_HABITS / 2);
+            let middle = *middle;
+            self.0.retain(|_, habit| habit.last > middle);
+        }
+        let gaps = [None, None];
+        self.0.insert(account, Habit { last: now, gaps });
+    }
+
+    /// How long a connection of this account rests: until the next login, going
+    /// by the last two gaps between them. A client may log in twice in a row, and
+    /// be off at night. `None`: it comes too seldom.
+    fn rest(&self, account: Digest, longest: Duration) -> Option<Duration> {
+        let gaps = self
+            .0
+            .get(&account)
+            .map_or([None, None], |habit| habit.gaps);
+        let mut known = gaps.into_iter().flatten().peekable();
+        if known.peek().is_none() {
+            return Some(UNKNOWN.min(longest));
+        }
+        let gap = known.filter(|gap| *gap <= longest).max()?;
+        Some((gap + gap / 2 + LATE).min(longest))
+    }
+}
