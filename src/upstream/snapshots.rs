@@ -81,7 +81,9 @@ impl Snapshots {
     /// The store writes it later, and of it what has changed. Where that fails it
     /// is logged, and costs nothing else.
     pub fn keep(&self, folder: &FolderKey, snapshot: Snapshot) -> Arc<Snapshot> {
-        let (snapshot, is_new) = self.lock().put(folder, snapshot);
+        // Held until the store knows it: the last one in memory is the last there.
+        let mut memory = self.lock();
+        let (snapshot, is_new) = memory.put(folder, snapshot);
         if let Some(store) = self.store.as_ref().filter(|store| store.is_usable())
             && is_new
         {
@@ -201,3 +203,6 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,6 +239,8 @@ fn unknown(text: &str) -> (Option<Code>, &str) {
 
 #[cfg(test)]
 mod tests {
+    use async_imap::imap_proto::Response;
+
     use super::*;
 
     fn no(text: &str) -> Status {
@@ -247,6 +249,68 @@ mod tests {
             information: Some(text.into()),
         };
         Status::new(&ProtoStatus::No, &outcome)
+    }
+
+    /// As the connection reads a line.
+    fn read(line: &str) -> Option<Status> {
+        let line = format!("{line}\r\n");
+        match Response::parse(line.as_bytes()) {
+            Ok(([], Response::Data { status, outcome })) => Some(Status::new(&status, &outcome)),
+            Ok((
+                [],
+                Response::Done {
+                    status, outcome, ..
+                },
+            )) => Some(Status::new(&status, &outcome)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn codes_that_keep_a_listing_current() {
+        for (line, code) in [
+            (
+                "* OK [UIDNEXT 4392] Predicted next UID",
+                Code::UidNext(4392),
+            ),
+            ("* OK [uidnext 4294967295]", Code::UidNext(u32::MAX)),
+            (
+                "* OK [HIGHESTMODSEQ 715194045007] Highest",
+                Code::HighestModSeq(715_194_045_007),
+            ),
+            (
+                "* OK [HIGHESTMODSEQ 9223372036854775807] Ok",
+                Code::HighestModSeq(9_223_372_036_854_775_807),
+            ),
+            (
+                "P7 OK [HIGHESTMODSEQ 20010715194045319] expunged",
+                Code::HighestModSeq(20_010_715_194_045_319),
+            ),
+            ("* OK [HIGHESTMODSEQ 0] none", Code::NoModSeq),
+            ("* OK [NOMODSEQ] Sorry, this mailbox", Code::NoModSeq),
+            ("* OK [nomodseq]", Code::NoModSeq),
+        ] {
+            let status = read(line);
+            assert_eq!(status.and_then(|it| it.code), Some(code), "{line}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_no_code_to_act_on() {
+        for line in [
+            "* OK [UIDNEXT 4294967296] x",
+            "* OK [UIDNEXT] x",
+            "* OK [UIDNEXT x] x",
+            "* OK [HIGHESTMODSEQ 18446744073709551616] x",
+            "* OK [HIGHESTMODSEQ -1] x",
+            "* OK [HIGHESTMODSEQ] x",
+        ] {
+            let code = read(line).map(|status| status.code);
+            assert!(
+                matches!(code, Some(Some(Code::Named(_)))),
+                "{line}: {code:?}"
+            );
+        }
     }
 
     #[test]

@@ -260,6 +260,78 @@ fn searches() {
 }
 
 #[test]
+fn messages_that_have_vanished() {
+    let vanished = |is_earlier: bool, ranges: &[(u32, u32)]| {
+        Item::Data(Data::Vanished(Vanished {
+            is_earlier,
+            uids: ranges.iter().map(|(first, last)| *first..=*last).collect(),
+        }))
+    };
+    // RFC 7162 §3.2.10.1 and §3.2.10.2.
+    assert_eq!(
+        whole("* VANISHED (EARLIER) 41,43:116,118,120:211\r\n").unwrap(),
+        [vanished(
+            true,
+            &[(41, 41), (43, 116), (118, 118), (120, 211)]
+        )]
+    );
+    assert_eq!(
+        whole("* vanished 505,508:507\r\n").unwrap(),
+        [vanished(false, &[(505, 505), (507, 508)])]
+    );
+    assert_eq!(
+        whole("* Vanished  (earlier)  4294967295 \r\n").unwrap(),
+        [vanished(true, &[(u32::MAX, u32::MAX)])]
+    );
+    let many: Vec<String> = (1..=400).map(|uid| (2 * uid).to_string()).collect();
+    let items = whole(&format!("* VANISHED {}\r\n", many.join(","))).unwrap();
+    let Some(Item::Data(Data::Vanished(told))) = items.first() else {
+        panic!("{items:?}")
+    };
+    assert_eq!(told.uids.len(), 400);
+    for set in [
+        "",
+        "(EARLIER)",
+        "(EARLIER) ",
+        "(LATER) 1",
+        "EARLIER 1",
+        "1,",
+        "1:",
+        ":1",
+        "1:*",
+        "4294967296",
+        "-1",
+        "1 2",
+        "(EARLIER) 1 2",
+        "1 (EARLIER)",
+        "{1}",
+    ] {
+        let text = format!("* VANISHED {set}\r\n");
+        assert_eq!(whole(&text), Err(WireError::Garbage), "{text}");
+    }
+}
+
+#[test]
+fn mod_sequences_of_messages_are_passed_over() {
+    for modseq in [
+        "(624140003)",
+        "(9223372036854775807)",
+        "()",
+        "(x {2}\r\n) y)",
+    ] {
+        let text = format!("* 1 FETCH (UID 7 MODSEQ {modseq} RFC822.SIZE 9)\r\n");
+        let expected = row(1, Some(7), Some(9));
+        assert_eq!(whole(&text).unwrap(), [Item::Data(Data::Row(expected))]);
+    }
+}
+
+#[test]
+fn what_was_enabled_is_not_asked_for() {
+    let text = "* ENABLED QRESYNC CONDSTORE\r\n* ENABLED\r\nP1 OK done\r\n";
+    assert_eq!(vetted_text(&whole(text).unwrap()), ["P1 OK done\r\n"]);
+}
+
+#[test]
 fn what_is_no_imap_or_too_much_of_it() {
     assert_eq!(whole("220 smtp.example.org\r\n"), Err(WireError::Garbage));
     assert_eq!(whole("* 1 FETCH (UID 0)\r\n"), Err(WireError::Garbage));
@@ -291,6 +363,7 @@ const CONVERSATION: &str = "* OK [CAPABILITY IMAP4rev1] hi\r\n\
     * 2 FETCH (UID 8 BODY[] {19}\r\n0123456789\r\n.\r\nabcd)\n\
     * LIST (\\Trash) \"/\" {5}\r\nTrash\r\n\
     * SEARCH 1 2 3\r\n\
+    * VANISHED (EARLIER) 1:3,5\r\n\
     * BOGUS {3}\r\n\r\n\r x\r\n\
     * 3 FETCH (X (a {3}\r\n)\r\n b) BODY[HEADER] \"q\" UID 9)\r\n\
     P1 OK done\r\n";
@@ -308,6 +381,11 @@ proptest! {
         sizes in prop::collection::vec(1usize..40, 1..20),
     ) {
         let _ = frame(&octets, &sizes);
+    }
+
+    #[test]
+    fn no_vanished_makes_it_panic(text in "\\* VANISHED ?(\\(EARLIER\\) )?[0-9:,* (){}]{0,60}\r\n") {
+        let _ = whole(&text);
     }
 
     #[test]
