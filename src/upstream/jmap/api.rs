@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::calls::{Answers, Calls};
 use super::http::Http;
 use super::resource::{Resource, ServerLimits};
@@ -14,6 +16,8 @@ pub(super) struct Api {
     /// The state of the session resource by the last answer, where it said one
     /// (RFC 8620 §3.4).
     state: Mutex<Option<String>>,
+    /// Requests that may be made at once (RFC 8620 §2, maxConcurrentRequests).
+    at_once: Semaphore,
 }
 
 impl Api {
@@ -21,8 +25,9 @@ impl Api {
     pub fn new(http: Http, resource: Resource) -> Self {
         Self {
             http,
-            resource,
             state: Mutex::default(),
+            at_once: Semaphore::new(resource.limits.concurrent_requests),
+            resource,
         }
     }
 
@@ -38,6 +43,8 @@ impl Api {
 
     /// Makes the calls of one request.
     pub async fn call(&self, calls: &Calls) -> Result<Answers, UpstreamError> {
+        // It is never closed.
+        let _turn = self.at_once.acquire().await;
         let json = self.http.post(&self.resource.api, calls.encode()).await?;
         let answers = calls.decode(json)?;
         if let Some(state) = &answers.session_state {

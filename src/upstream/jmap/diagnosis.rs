@@ -95,7 +95,8 @@ async fn walk(
     };
     let explain =
         |step: &'static str, error: UpstreamError| bad(step, error.to_string(), advice(&error));
-    let http = Http::new(Arc::new(config.clone()), Arc::default(), credentials)
+    let config_of_http = Arc::new(config.clone());
+    let http = Http::new(config_of_http, Arc::default(), Arc::default(), credentials)
         .map_err(|error| explain("login", error))?;
     let resource = session::fetch(&http, config, credentials, policy.shared.as_deref())
         .await

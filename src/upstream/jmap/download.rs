@@ -2,6 +2,7 @@
 //! many octets as the message has.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,16 +12,18 @@ use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::api::Api;
 use super::calls::Calls;
+use super::clients::Lane;
 use super::ids::Ids;
 use crate::maildrop::Portion;
 use crate::upstream::{Body, UpstreamError};
 
 /// The first part fetched for TOP; each further one doubles it.
-const FIRST_PART: u64 = 16 * 1024;
+pub(super) const FIRST_PART: u64 = 16 * 1024;
 /// The largest part.
 const LARGEST_PART: u64 = 1024 * 1024;
 
@@ -36,8 +39,13 @@ pub(super) struct Download {
     /// Parts come by `Blob/get`.
     blob_get: bool,
     source: Source,
-    /// Octets passed on so far.
-    passed: u64,
+    /// Octets taken from the source so far.
+    taken: u64,
+    /// Those of them that were read ahead, and not passed on yet.
+    held: Bytes,
+    /// The leave to hold them.
+    leave: Option<OwnedSemaphorePermit>,
+    lane: Lane,
     /// Where the part under way ends.
     end: u64,
     /// Octets of the next part.
@@ -76,6 +84,7 @@ impl Download {
         blob: &str,
         size: u64,
         portion: Portion,
+        lane: Lane,
     ) -> Result<Self, UpstreamError> {
         let mut download = Self {
             api: Arc::clone(api),
@@ -85,7 +94,10 @@ impl Download {
             portion,
             blob_get: api.resource.blob_get,
             source: Source::Nothing,
-            passed: 0,
+            taken: 0,
+            held: Bytes::new(),
+            leave: None,
+            lane,
             end: 0,
             part: FIRST_PART,
             patience: api.http.patience(size),
@@ -94,18 +106,46 @@ impl Download {
         Ok(download)
     }
 
-    /// Asks for the octets behind those that were passed on: all, or for TOP
-    /// the next part.
+    /// Reads all that was asked for, or of a large message's top the first part,
+    /// and holds it by this leave until it is passed on. Counts the octets as
+    /// they come.
+    pub async fn read_ahead(
+        &mut self,
+        leave: OwnedSemaphorePermit,
+        progress: &AtomicU64,
+    ) -> Result<(), UpstreamError> {
+        let enough = match self.portion {
+            // Up to the end that the rules of a body see.
+            Portion::Whole => usize::MAX,
+            Portion::Top { .. } if self.size <= FIRST_PART => usize::MAX,
+            Portion::Top { .. } => usize::try_from(FIRST_PART).unwrap_or(usize::MAX),
+        };
+        let mut held = Vec::new();
+        while held.len() < enough
+            && let Some(octets) = self.read().await?
+        {
+            progress.fetch_add(octets.len() as u64, Ordering::Relaxed);
+            held.extend_from_slice(&octets);
+        }
+        self.held = held.into();
+        self.leave = Some(leave);
+        // What is asked for now is asked for by the client.
+        self.lane = Lane::Asked;
+        Ok(())
+    }
+
+    /// Asks for the octets behind those that were taken: all, or for TOP the
+    /// next part.
     async fn next_part(&mut self) -> Result<(), UpstreamError> {
         let in_parts = matches!(self.portion, Portion::Top { .. }) && self.size > FIRST_PART;
         if !in_parts {
             return self.whole().await;
         }
-        let octets = self.part.min(self.size - self.passed);
+        let octets = self.part.min(self.size - self.taken);
         self.part = (self.part * 2).min(LARGEST_PART);
         if self.blob_get {
             if let Some(part) = self.get(octets).await? {
-                self.end = self.passed + octets;
+                self.end = self.taken + octets;
                 self.source = Source::Held(part);
                 return Ok(());
             }
@@ -115,7 +155,7 @@ impl Download {
     }
 
     async fn whole(&mut self) -> Result<(), UpstreamError> {
-        let response = self.api.http.download(&self.url, None).await?;
+        let response = self.api.http.download(&self.url, None, self.lane).await?;
         if response.status() != StatusCode::OK {
             return Err(UpstreamError::protocol("a part of a blob, not asked for"));
         }
@@ -125,24 +165,24 @@ impl Download {
     /// By an HTTP range (RFC 9110 §14). A server may send all of the message
     /// instead: what is wanted of it is at its beginning.
     async fn range(&mut self, octets: u64) -> Result<(), UpstreamError> {
-        let part = Some((self.passed, octets));
-        let response = self.api.http.download(&self.url, part).await?;
+        let part = Some((self.taken, octets));
+        let response = self.api.http.download(&self.url, part, self.lane).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.headers().get(CONTENT_RANGE);
                 let range = range.and_then(|it| it.to_str().ok()).and_then(range_of);
                 let end = match range {
-                    Some((first, last)) if first == self.passed => last.checked_add(1),
+                    Some((first, last)) if first == self.taken => last.checked_add(1),
                     _ => None,
                 };
                 match end {
-                    Some(end) if end > self.passed && end <= self.passed + octets => {
+                    Some(end) if end > self.taken && end <= self.taken + octets => {
                         self.take(response, end)
                     }
                     _ => Err(UpstreamError::protocol("another range than was asked for")),
                 }
             }
-            StatusCode::OK if self.passed == 0 => self.take(response, self.size),
+            StatusCode::OK if self.taken == 0 => self.take(response, self.size),
             _ => Err(UpstreamError::protocol("no range, and not the whole blob")),
         }
     }
@@ -150,7 +190,7 @@ impl Download {
     /// Octets up to `end` come from `response`.
     fn take(&mut self, response: Response, end: u64) -> Result<(), UpstreamError> {
         let length = response.content_length();
-        if length.is_some_and(|length| length != end - self.passed) {
+        if length.is_some_and(|length| length != end - self.taken) {
             let reason = "a blob of another size than its Email";
             return Err(UpstreamError::protocol(reason));
         }
@@ -164,7 +204,7 @@ impl Download {
         let arguments = json!({
             "ids": [self.blob],
             "properties": ["data:asBase64"],
-            "offset": self.passed,
+            "offset": self.taken,
             "length": octets,
         });
         let call = Calls::default()
@@ -189,15 +229,9 @@ impl Download {
             )),
         }
     }
-}
 
-#[async_trait]
-impl Body for Download {
-    fn announced(&self) -> Option<u64> {
-        (self.portion == Portion::Whole).then_some(self.size)
-    }
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+    /// The next octets from upstream.
+    async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let octets = match &mut self.source {
                 Source::Stream(response) => {
@@ -207,8 +241,8 @@ impl Body for Download {
                 Source::Held(_) | Source::Nothing => None,
             };
             if let Some(octets) = octets {
-                self.passed += octets.len() as u64;
-                if self.passed > self.end {
+                self.taken += octets.len() as u64;
+                if self.taken > self.end {
                     return Err(UpstreamError::protocol("more octets than the message has"));
                 }
                 if octets.is_empty() {
@@ -218,17 +252,33 @@ impl Body for Download {
             }
             self.source = Source::Nothing;
             // However cleanly HTTP ended: this was not all.
-            if self.passed < self.end {
+            if self.taken < self.end {
                 return Err(UpstreamError::temporary("the download was cut short"));
             }
-            if self.passed == self.size {
+            if self.taken == self.size {
                 return Ok(None);
             }
             self.next_part().await?;
         }
     }
+}
+
+#[async_trait]
+impl Body for Download {
+    fn announced(&self) -> Option<u64> {
+        (self.portion == Portion::Whole).then_some(self.size)
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        if !self.held.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.held)));
+        }
+        self.leave = None;
+        self.read().await
+    }
 
     async fn abandon(&mut self) {
+        self.held = Bytes::new();
         self.source = Source::Nothing;
     }
 }

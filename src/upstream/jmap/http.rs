@@ -8,68 +8,80 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
-    LOCATION, RANGE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION,
+    RANGE,
 };
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::clients::{Clients, Lane};
 use super::config::Config;
+use super::resting::Whose;
+use super::rounds::Rounds;
 use super::{Shared, retry_after};
+use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::upstream::{Reason, UpstreamError};
 
 /// Redirects followed on the way to the session resource.
 const MOST_REDIRECTS: usize = 3;
-/// Silence before the kernel asks whether the server is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long a connection that rested may be silent before a new one is tried.
+const RESTED: Duration = Duration::from_secs(3);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Octets of a session resource.
 const LARGEST_RESOURCE: usize = 1024 * 1024;
 /// Octets read of the body of an error.
 const LARGEST_PROBLEM: usize = 16 * 1024;
 
-/// A client for one session of one account: its connections carry no other
-/// account's requests, and close with it.
+/// HTTP for one session of one account: its connections carry no other
+/// account's requests. They close with it, or rest for the same credentials.
 pub(super) struct Http {
-    client: reqwest::Client,
+    clients: Clients,
     config: Arc<Config>,
     shared: Arc<Shared>,
+    rounds: Arc<Rounds>,
     account: String,
+    /// Shown with each request.
+    authorization: HeaderValue,
+    whose: Option<Whose>,
 }
 
 impl Http {
-    /// A client that shows these credentials with each request.
+    /// Requests that show these credentials, over connections that rested for
+    /// them, if there are any.
     pub fn new(
         config: Arc<Config>,
         shared: Arc<Shared>,
+        rounds: Arc<Rounds>,
         credentials: &Credentials,
     ) -> Result<Self, UpstreamError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, authorization(credentials)?);
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut tls = (*config.tls).clone();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .default_headers(headers)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .tcp_nodelay(true)
-            .tcp_keepalive(KEEPALIVE)
-            .connect_timeout(config.timeouts.connect)
-            .user_agent("popgate")
-            .build()
-            .map_err(|_| UpstreamError::Misconfigured("no HTTP client can be made".into()))?;
+        let authorization = authorization(credentials)?;
+        let whose = shared.resting.whose(&authorization);
+        let rested = whose.and_then(|whose| shared.resting.take(whose));
         Ok(Self {
-            client,
+            clients: Clients::new(&config, rested)?,
             config,
             shared,
+            rounds,
             account: credentials.mailbox().to_owned(),
+            authorization,
+            whose,
         })
+    }
+
+    /// The session is over: its connections may rest.
+    pub fn rest(&self, metrics: &Metrics) {
+        if let (Some(whose), Some(client)) = (self.whose, self.clients.rest()) {
+            let terms = (self.config.economy.rest, metrics);
+            self.shared.resting.put(whose, &self.account, client, terms);
+        }
+    }
+
+    /// Whether one connection carries many requests at once.
+    pub fn is_multiplexed(&self) -> bool {
+        self.clients.is_multiplexed()
     }
 
     /// GETs the session resource. It may be redirected to, within the allowed
@@ -79,9 +91,9 @@ impl Http {
         let mut url = url.clone();
         for _ in 0..=MOST_REDIRECTS {
             self.check(&url)?;
-            let request = self.client.get(url.clone());
-            let request = request.header(ACCEPT, "application/json");
-            let response = self.send(request, deadline).await?;
+            let mut request = self.request(Method::GET, &url);
+            request.headers_mut().insert(ACCEPT, JSON);
+            let response = self.send(request, Lane::Asked, deadline).await?;
             if response.status().is_redirection() {
                 let location = response.headers().get(LOCATION);
                 let location = location.and_then(|it| it.to_str().ok());
@@ -106,13 +118,11 @@ impl Http {
     pub async fn post(&self, url: &Url, json: Vec<u8>) -> Result<Vec<u8>, UpstreamError> {
         self.check(url)?;
         let deadline = self.deadline();
-        let request = self
-            .client
-            .post(url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json")
-            .body(json);
-        let response = self.send(request, deadline).await?;
+        let mut request = self.request(Method::POST, url);
+        request.headers_mut().insert(CONTENT_TYPE, JSON);
+        request.headers_mut().insert(ACCEPT, JSON);
+        *request.body_mut() = Some(json.into());
+        let response = self.send(request, Lane::Asked, deadline).await?;
         let response = self.succeeded(response, deadline).await?;
         let most = self.config.limits.answer;
         self.body(response, most, deadline).await
@@ -123,15 +133,18 @@ impl Http {
         &self,
         url: &Url,
         part: Option<(u64, u64)>,
+        lane: Lane,
     ) -> Result<Response, UpstreamError> {
         self.check(url)?;
         let deadline = self.deadline();
-        let mut request = self.client.get(url.clone());
+        let mut request = self.request(Method::GET, url);
         if let Some((first, octets)) = part {
             let last = first.saturating_add(octets).saturating_sub(1);
-            request = request.header(RANGE, format!("bytes={first}-{last}"));
+            let range = HeaderValue::from_str(&format!("bytes={first}-{last}"));
+            let range = range.map_err(|_| UpstreamError::protocol("a range that is none"))?;
+            request.headers_mut().insert(RANGE, range);
         }
-        let response = self.send(request, deadline).await?;
+        let response = self.send(request, lane, deadline).await?;
         match response.status() {
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::Gone),
             _ => self.succeeded(response, deadline).await,
@@ -188,16 +201,54 @@ impl Http {
         Err(UpstreamError::Misconfigured(Reason::quoting(reason, host)))
     }
 
+    fn request(&self, method: Method, url: &Url) -> Request {
+        let mut request = Request::new(method, url.clone());
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        request
+    }
+
+    /// Sends a request, and waits until its answer begins.
     async fn send(
         &self,
-        request: reqwest::RequestBuilder,
+        request: Request,
+        lane: Lane,
         deadline: Instant,
     ) -> Result<Response, UpstreamError> {
         self.shared.pauses.check(&self.account)?;
-        let patience = deadline.min(Instant::now() + self.config.timeouts.silence);
-        match timeout_at(patience, request.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failed(&error)),
+        let sent = self.rounds.sent();
+        let _counted = self.clients.begin(lane);
+        let response = self.send_once_or_again(request, lane, deadline).await?;
+        self.rounds.answered(sent);
+        self.clients.answered(response.version());
+        Ok(response)
+    }
+
+    /// A connection that died at rest is replaced. Only requests of a login,
+    /// which change nothing, come over one that has given no answer yet.
+    async fn send_once_or_again(
+        &self,
+        request: Request,
+        lane: Lane,
+        deadline: Instant,
+    ) -> Result<Response, UpstreamError> {
+        let patience = || deadline.min(Instant::now() + self.config.timeouts.silence);
+        let client = self.clients.client(&self.config, lane)?;
+        let again = request.try_clone().filter(|_| self.clients.is_unproven());
+        let Some(again) = again else {
+            return match timeout_at(patience(), client.execute(request)).await {
+                Ok(answered) => answered.map_err(|error| failed(&error)),
+                Err(_) => Err(UpstreamError::temporary("no answer in time")),
+            };
+        };
+        let patience_at_first = patience().min(Instant::now() + RESTED);
+        if let Ok(Ok(response)) = timeout_at(patience_at_first, client.execute(request)).await {
+            return Ok(response);
+        }
+        let client = self.clients.renew(&self.config)?;
+        match timeout_at(patience(), client.execute(again)).await {
+            Ok(answered) => answered.map_err(|error| failed(&error)),
             Err(_) => Err(UpstreamError::temporary("no answer in time")),
         }
     }

@@ -1,16 +1,18 @@
 //! The JMAP upstream (RFC 8620, RFC 8621).
 //!
-//! `http` (credentials, bounded answers, allowed origins) → `resource` (the
-//! session resource) → `api` and `calls` → `mailboxes` (from `mailbox_list` and `tree`),
-//! `listing`, `download`, `removal` → `messages` (the maildrop), `update` (the
+//! `clients` (connections, which may rest: `resting`) → `http` (credentials,
+//! bounded answers, allowed origins) → `resource` (the session resource) → `api`
+//! and `calls` → `mailboxes` (from `mailbox_list` and `tree`),
+//! `listing`, `download` (and `ahead` of it), `removal` → `messages` (the maildrop), `update` (the
 //! policies at QUIT) → `session`, which is the seam's other side.
 //! `docs/decisions/0006-jmap-unique-ids.md` says how messages are told apart.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 use crate::maildrop::Policy;
 use crate::metrics::Metrics;
@@ -19,8 +21,10 @@ use crate::store::Store;
 use crate::upstream::pauses::Pauses;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
+mod ahead;
 mod api;
 mod calls;
+mod clients;
 mod config;
 mod date;
 mod diagnosis;
@@ -37,7 +41,9 @@ mod messages;
 mod origin;
 mod removal;
 mod resource;
+mod resting;
 mod retry_after;
+mod rounds;
 mod session;
 mod terms;
 mod tree;
@@ -45,6 +51,7 @@ mod unique_ids;
 mod update;
 
 use resource::Resource;
+use resting::Resting;
 
 pub use config::{Config, Limits, Timeouts};
 pub use diagnosis::diagnose;
@@ -112,6 +119,8 @@ struct Shared {
     resources: Mutex<HashMap<String, Resource>>,
     sizes: Mutex<HashMap<String, Sizes>>,
     pauses: Pauses,
+    resting: Resting,
+    ahead: OnceLock<Arc<Semaphore>>,
 }
 
 /// True sizes of messages, with CRLF line ends, where the blobs have others; by
@@ -143,6 +152,13 @@ impl Shared {
         if let Some(name) = cached_for(credentials, owner) {
             lock(&self.resources).remove(&name);
         }
+    }
+
+    /// KiB of messages that all sessions may hold ahead.
+    fn ahead(&self, octets: u64) -> Arc<Semaphore> {
+        let most = usize::try_from(octets / 1024).unwrap_or(usize::MAX);
+        let budget = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Arc::clone(self.ahead.get_or_init(budget))
     }
 
     fn octets(&self, account: &str) -> Sizes {

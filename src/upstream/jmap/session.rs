@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Shared;
+use super::ahead::{Ahead, Waited};
 use super::api::Api;
+use super::clients::Lane;
 use super::config::Config;
 use super::download::Download;
 use super::emails::Email;
@@ -16,6 +18,7 @@ use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
 use super::messages::{Listed, Making, Messages};
 use super::resource::Resource;
+use super::rounds::Rounds;
 use super::terms::{check_unique_ids, needs_write};
 use super::update::{AtQuit, Folder, mark_read, unusable};
 use crate::maildrop::{
@@ -41,8 +44,10 @@ pub(super) struct JmapSession {
     place: Place,
     credentials: Credentials,
     api: Arc<Api>,
+    rounds: Arc<Rounds>,
     mailboxes: Mailboxes,
     messages: Messages,
+    ahead: Ahead,
     /// By folder, once they were listed.
     folders: Vec<Folder>,
     learning: Learning,
@@ -59,12 +64,13 @@ impl JmapSession {
         let shared = &place.shared;
         let owner = place.policy.shared.as_deref();
         let has_store = place.store.is_some();
+        let rounds = Arc::<Rounds>::default();
         if let Some(resource) = shared.resource(&credentials, owner) {
-            let api = Self::api(&place, &credentials, Some(resource)).await?;
+            let api = Self::api(&place, &rounds, &credentials, Some(resource)).await?;
             let found = mailboxes::find(&api, &place.policy, has_store).await;
             match found {
                 Ok(mailboxes) if !api.is_outdated() => {
-                    return Self::open(place, credentials, api, mailboxes);
+                    return Self::open(place, credentials, (api, rounds), mailboxes);
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(UpstreamError::NoFolder(reason)) if !api.is_outdated() => {
@@ -73,18 +79,20 @@ impl JmapSession {
                 Ok(_) | Err(_) => shared.forget_resource(&credentials, owner),
             }
         }
-        let api = Self::api(&place, &credentials, None).await?;
+        let api = Self::api(&place, &rounds, &credentials, None).await?;
         let mailboxes = mailboxes::find(&api, &place.policy, has_store).await?;
-        Self::open(place, credentials, api, mailboxes)
+        Self::open(place, credentials, (api, rounds), mailboxes)
     }
 
     async fn api(
         place: &Place,
+        rounds: &Arc<Rounds>,
         credentials: &Credentials,
         resource: Option<Resource>,
     ) -> Result<Api, UpstreamError> {
         let (config, shared) = (&place.config, &place.shared);
-        let http = Http::new(Arc::clone(config), Arc::clone(shared), credentials)?;
+        let (of_http, rounds) = (Arc::clone(shared), Arc::clone(rounds));
+        let http = Http::new(Arc::clone(config), of_http, rounds, credentials)?;
         let owner = place.policy.shared.as_deref();
         let resource = match resource {
             Some(resource) => resource,
@@ -96,7 +104,7 @@ impl JmapSession {
     fn open(
         place: Place,
         credentials: Credentials,
-        api: Api,
+        (api, rounds): (Api, Arc<Rounds>),
         mailboxes: Mailboxes,
     ) -> Result<Self, UpstreamError> {
         if api.resource.read_only && needs_write(&place.policy) {
@@ -106,10 +114,14 @@ impl JmapSession {
         let owner = place.policy.shared.as_deref();
         let shared = &place.shared;
         shared.keep_resource(&credentials, owner, &api.resource);
+        let terms = place.config.economy.read_ahead;
+        let budget = shared.ahead(terms.process);
         Ok(Self {
+            ahead: Ahead::new(terms, budget, Arc::clone(&place.metrics)),
             place,
             credentials,
             api: Arc::new(api),
+            rounds,
             mailboxes,
             messages: Messages::default(),
             folders: Vec::new(),
@@ -128,7 +140,35 @@ impl JmapSession {
         portion: Portion,
     ) -> Result<Download, UpstreamError> {
         let known = self.known(message)?;
-        Download::begin(&self.api, known.blob_id, known.size, portion).await
+        Download::begin(&self.api, known.blob_id, known.size, portion, Lane::Asked).await
+    }
+
+    /// The message as it was downloaded ahead; where that hangs, whichever
+    /// answers first: that, or a download of its own. None where it has to be
+    /// downloaded the plain way.
+    async fn downloaded_ahead(
+        &mut self,
+        message: MessageIndex,
+        portion: Portion,
+    ) -> Option<Result<Download, UpstreamError>> {
+        let slot = self.ahead.asked(message, portion);
+        self.ahead.go_on(&self.api, &self.messages);
+        let mut slot = slot?;
+        let failure = match slot.wait().await {
+            Waited::Done(download) => return Some(Ok(download)),
+            Waited::Failed(error) => error,
+            Waited::Stalled => tokio::select! {
+                ended = slot.end() => match ended {
+                    Ok(download) => return Some(Ok(download)),
+                    Err(error) => error,
+                },
+                begun = self.begin(message, portion) => return Some(begun),
+            },
+        };
+        if !matches!(failure, UpstreamError::Gone) {
+            self.ahead.failed();
+        }
+        None
     }
 
     /// Asks for the session resource again. Returns whether it is another one
@@ -137,7 +177,8 @@ impl JmapSession {
         let owner = self.place.policy.shared.as_deref();
         let shared = &self.place.shared;
         shared.forget_resource(&self.credentials, owner);
-        let Ok(api) = Self::api(&self.place, &self.credentials, None).await else {
+        let (place, rounds) = (&self.place, &self.rounds);
+        let Ok(api) = Self::api(place, rounds, &self.credentials, None).await else {
             return false;
         };
         // The ids of the messages are those of this account.
@@ -146,6 +187,8 @@ impl JmapSession {
         }
         let changed = !api.resource.leads_as(&self.api.resource);
         shared.keep_resource(&self.credentials, owner, &api.resource);
+        // What is under way may lead nowhere.
+        self.ahead.clear();
         self.api = Arc::new(api);
         changed
     }
@@ -313,7 +356,10 @@ impl UpstreamSession for JmapSession {
             return Err(UpstreamError::Misconfigured(reason.into()));
         }
         self.renew_if_outdated().await;
-        let mut begun = self.begin(message, portion).await;
+        let mut begun = match self.downloaded_ahead(message, portion).await {
+            Some(begun) => begun,
+            None => self.begin(message, portion).await,
+        };
         // The message is gone, or the URL leads there no more.
         if matches!(begun, Err(UpstreamError::Gone)) && self.renew().await {
             begun = self.begin(message, portion).await;
@@ -347,6 +393,7 @@ impl UpstreamSession for JmapSession {
     }
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
+        self.ahead.clear();
         self.renew_if_outdated().await;
         if self.place.policy.seen == SeenPolicy::OnQuit {
             mark_read(&self.api, &self.messages, update.retrieved()).await;
@@ -376,7 +423,17 @@ impl UpstreamSession for JmapSession {
     }
 
     async fn close(&mut self) {
+        self.ahead.clear();
         self.keep_learned().await;
+        self.api.http.rest(&self.place.metrics);
+    }
+}
+
+impl Drop for JmapSession {
+    fn drop(&mut self) {
+        #[allow(clippy::cast_precision_loss)]
+        let rounds = self.rounds.count() as f64;
+        self.place.metrics.upstream_round_trips.observe(rounds);
     }
 }
 
