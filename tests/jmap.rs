@@ -48,6 +48,9 @@ fn configured(server: &ScriptedJmap, lines: &str) -> Gateway {
 /// The server does not keep anybody waiting for long.
 const IMPATIENT: &str = "upstream_timeouts = { silence = \"1s\", command = \"2s\" }\n";
 
+/// Connections end with their session.
+const NO_REST: &str = "upstream_rest = { longest = \"0s\" }\n";
+
 /// Alice's session, which must begin well.
 fn alice(gateway: &Gateway) -> Pop3 {
     let mut pop3 = gateway.pop3();

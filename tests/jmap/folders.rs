@@ -80,7 +80,7 @@ fn a_folder_that_may_not_be_read() {
 }
 
 #[test]
-fn a_later_login_takes_two_requests() {
+fn a_later_login_takes_one_request() {
     let server = builder().start();
     let seam = Seam::new(&server.url(), None);
     for folder in ["INBOX", "Other/Old"] {
@@ -88,7 +88,7 @@ fn a_later_login_takes_two_requests() {
         seam.open(&policy);
         server.forget();
         seam.open(&policy);
-        assert_eq!(server.requests().len(), 2, "{folder}");
+        assert_eq!(server.requests().len(), 1, "{folder}");
     }
 }
 
@@ -329,6 +329,8 @@ fn windows() {
     assert!(seam.listed(&recent(1)).is_empty());
     assert_eq!(seam.listed(&recent(100_000)), ["G1"]);
     server.account().email("M1").received_at = "2026-01-02T00:00:00+00:00".to_owned();
+    // What never changes of an Email is asked for by who does not know it.
+    let seam = Seam::new(&server.url(), None);
     let malformed = seam.try_open(&recent(100_000)).map(|_| ());
     assert!(matches!(malformed, Err(UpstreamError::Protocol(_))));
     assert_eq!(seam.listed(&of(&["INBOX"], "trash")), ["G1"]);

@@ -32,7 +32,7 @@ fn a_small_mailbox_takes_one_request() {
                 "Mailbox/query",
                 "Mailbox/get"
             ][..],
-            &["Email/query", "Email/get"],
+            &["Email/get", "Email/query", "Email/get"],
         ]
     );
 }
@@ -83,7 +83,9 @@ fn the_servers_limits_are_obeyed() {
             let queries = if pages > 1 { 2 } else { 1 };
             assert_eq!(server.calls("Email/query").len(), queries, "{get}");
             // The first page comes with the first query.
-            let gets = server.calls("Email/get").len();
+            let gets = server.calls("Email/get");
+            let for_state = |it: &&Value| it["ids"].as_array().is_some_and(Vec::is_empty);
+            let gets = gets.len() - gets.iter().filter(for_state).count();
             assert!(gets == pages, "{gets} for {pages} pages");
         }
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::scripted_jmap::{API, DOWNLOAD, Reply, SESSION};
 use crate::support::{Authority, Gateway, Identity, ScriptedJmap};
-use crate::{alice, code, front, instead, login, plain, slices};
+use crate::{NO_REST, alice, code, configured, front, instead, login, plain, slices};
 
 const PERMANENT: &str = "[SYS/PERM";
 
@@ -225,7 +225,7 @@ fn a_server_that_cannot_prove_itself_sees_nothing() {
 #[test]
 fn connections_are_of_one_session_and_end_with_it() {
     let server = ScriptedJmap::with_messages(&slices(&plain(3)));
-    let gateway = front(&server, &[]);
+    let gateway = configured(&server, NO_REST);
     let mut sessions: Vec<_> = ["alice", "bob", "carol"]
         .into_iter()
         .map(|user| {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::ScriptedJmap;
 use crate::support::scripted_jmap::{Answer, Builder, INBOX, Reply, TRASH};
-use crate::{alice, front, plain, slices};
+use crate::{NO_REST, alice, configured, front, plain, slices};
 
 fn with(count: usize) -> Builder {
     ScriptedJmap::builder().messages(&slices(&plain(count)))
@@ -318,7 +318,7 @@ fn a_batch_that_fails_and_those_before_it() {
 #[test]
 fn nothing_goes_on_behind_a_refusal() {
     let server = with(3).failing("Email/set", "serverFail").start();
-    let gateway = front(&server, &[]);
+    let gateway = configured(&server, NO_REST);
     let mut pop3 = alice(&gateway);
     pop3.expect_ok("DELE 1");
     assert_left(&pop3.quit(), 1);

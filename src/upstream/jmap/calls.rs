@@ -27,6 +27,11 @@ impl Calls {
         self
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// All of them are about this account.
     pub fn for_account(mut self, account: &str) -> Self {
         for (_, arguments) in &mut self.0 {

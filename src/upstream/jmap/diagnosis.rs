@@ -16,6 +16,7 @@ use super::http::Http;
 use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
 use super::messages::{Listed, Making, Messages};
+use super::refresh::Rider;
 use super::{session, terms};
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::sasl::Credentials;
@@ -130,7 +131,7 @@ async fn walk(
     let api = Api::new(http, resource);
     terms::check_unique_ids(policy).map_err(|error| explain("unique ids", error))?;
     // Whether there is a store does not show here: what needs it is said.
-    let mailboxes = mailboxes::find(&api, policy, true)
+    let mailboxes = mailboxes::find(&api, policy, true, &mut Rider::new(None))
         .await
         .map_err(|error| explain("mailbox", error))?;
     let folders: Vec<&str> = mailboxes
@@ -168,7 +169,7 @@ async fn list(
             most: config.limits.messages,
             keywords: policy.delete == DeletePolicy::Hide && policy.shared.is_none(),
         };
-        let listed = listing::list(api, wanted).await?;
+        let (listed, _) = listing::list(api, wanted).await?;
         let octets: u64 = listed.iter().map(|email| email.size).sum();
         let told = format!(
             "{}: {} messages, {octets} octets, in {} ms",

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use serde::Deserialize;
 
+use super::ids::LONGEST;
 use super::keywords::{Keyword, Keywords};
 use super::mailboxes::MOST_SOURCES;
 
@@ -35,7 +36,27 @@ pub(super) struct Email<'a> {
     pub is_hidden: bool,
 }
 
+impl Listed {
+    /// The same, of no folder in particular.
+    pub fn as_email(&self) -> Email<'_> {
+        Email {
+            id: &self.id,
+            blob_id: &self.blob_id,
+            received_at: &self.received_at,
+            size: self.size,
+            folder: 0,
+            is_hidden: self.keywords.has(Keyword::Hidden),
+        }
+    }
+}
+
 impl Email<'_> {
+    /// Whether it can be one: no id has more than 255 octets (RFC 8620 §1.2).
+    pub fn fits(&self) -> bool {
+        let fits = |text: &str| (1..=LONGEST).contains(&text.len());
+        fits(self.id) && fits(self.blob_id) && fits(self.received_at)
+    }
+
     /// Arrival, to the second and beyond it; equal times are told apart by id,
     /// so that the order is the same each time.
     fn order(&self) -> (&str, &str, &str) {
@@ -82,43 +103,20 @@ impl Emails {
         self.rows.iter().map(|row| self.read(row))
     }
 
-    /// Appends one. False where it does not fit: no id has more than 255 octets
-    /// (RFC 8620 §1.2).
+    /// Appends one. False where it does not fit.
     #[must_use]
     pub fn push(&mut self, email: &Listed) -> bool {
-        let length = |text: &str| u8::try_from(text.len()).ok().filter(|it| *it > 0);
-        let (Some(id), Some(blob_id), Some(received_at), Ok(start)) = (
-            length(&email.id),
-            length(&email.blob_id),
-            length(&email.received_at),
-            u32::try_from(self.text.len()),
-        ) else {
-            return false;
-        };
-        for text in [&email.id, &email.blob_id, &email.received_at] {
-            self.text.push_str(text);
-        }
-        let size = email.size;
-        let is_hidden = email.keywords.has(Keyword::Hidden);
-        self.rows.push(Row {
-            start,
-            id,
-            blob_id,
-            received_at,
-            folder: if is_hidden { HIDDEN } else { 0 },
-            size,
-        });
-        true
+        let email = email.as_email();
+        email.fits() && self.append(email, 0)
     }
 
-    /// Appends one that was listed from another folder. False where it does not
-    /// fit.
+    /// Appends one whose names fit, as listed from this folder. False where there
+    /// are too many.
     #[must_use]
     pub fn append(&mut self, email: Email<'_>, folder: u8) -> bool {
         let Ok(start) = u32::try_from(self.text.len()) else {
             return false;
         };
-        // They fitted once.
         let length = |text: &str| u8::try_from(text.len()).unwrap_or_default();
         for text in [email.id, email.blob_id, email.received_at] {
             self.text.push_str(text);

@@ -18,11 +18,10 @@ use zeroize::Zeroizing;
 
 use super::clients::{Clients, Lane};
 use super::config::Config;
-use super::resting::Whose;
 use super::rounds::Rounds;
 use super::{Shared, retry_after};
 use crate::metrics::Metrics;
-use crate::sasl::Credentials;
+use crate::sasl::{Credentials, Digest};
 use crate::upstream::{Reason, UpstreamError};
 
 /// Redirects followed on the way to the session resource.
@@ -45,7 +44,7 @@ pub(super) struct Http {
     account: String,
     /// Shown with each request.
     authorization: HeaderValue,
-    whose: Option<Whose>,
+    whose: Option<Digest>,
 }
 
 impl Http {
@@ -58,7 +57,7 @@ impl Http {
         credentials: &Credentials,
     ) -> Result<Self, UpstreamError> {
         let authorization = authorization(credentials)?;
-        let whose = shared.resting.whose(&authorization);
+        let whose = shared.resting.whose(credentials);
         let rested = whose.and_then(|whose| shared.resting.take(whose));
         Ok(Self {
             clients: Clients::new(&config, rested)?,

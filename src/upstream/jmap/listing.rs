@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -24,8 +25,12 @@ pub(super) struct Wanted<'a> {
     pub keywords: bool,
 }
 
-/// All Emails of a mailbox, whole, in the order of their arrival.
-pub(super) async fn list(api: &Api, what: Wanted<'_>) -> Result<Emails, UpstreamError> {
+/// All Emails of a mailbox, whole, in the order of their arrival; and a state of
+/// Emails that they are at least as new as, where the server told one.
+pub(super) async fn list(
+    api: &Api,
+    what: Wanted<'_>,
+) -> Result<(Emails, Option<String>), UpstreamError> {
     /// Tries at a mailbox that changes meanwhile. Each goes on where the one
     /// before it came to.
     const TRIES: usize = 5;
@@ -36,6 +41,7 @@ pub(super) async fn list(api: &Api, what: Wanted<'_>) -> Result<Emails, Upstream
             emails: Emails::default(),
             places: Places::default(),
             total: None,
+            state: None,
         };
         let mut ids = listing.first_page().await?;
         for _ in 0..TRIES {
@@ -45,7 +51,8 @@ pub(super) async fn list(api: &Api, what: Wanted<'_>) -> Result<Emails, Upstream
             if let Some(ids) = ids.take()
                 && listing.complete(&ids).await?
             {
-                return listing.arranged(&ids);
+                let state = listing.state.take();
+                return Ok((listing.arranged(&ids)?, state));
             }
         }
         Err(UpstreamError::temporary(
@@ -67,26 +74,40 @@ struct Listing<'a> {
     places: Places,
     /// How many Emails there were in the beginning.
     total: Option<u64>,
+    /// The state before anything was listed.
+    state: Option<String>,
 }
 
 impl Listing<'_> {
     /// The first ids, and their Emails, in one request: all of a small mailbox.
     /// None where there are more.
     async fn first_page(&mut self) -> Result<Option<Ids>, UpstreamError> {
-        let limit = self.api.limits().objects_in_get;
-        let of_query = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
+        let limits = self.api.limits();
+        let mut calls = Calls::default();
+        // A state from before the query: what changes behind it is told later.
+        let tells_state = limits.calls_in_request > 2;
+        if tells_state {
+            calls = calls.push("Email/get", json!({ "ids": [], "properties": ["id"] }));
+        }
+        let query = calls.len();
+        let of_query =
+            json!({ "resultOf": query.to_string(), "name": "Email/query", "path": "/ids" });
         let get = json!({ "#ids": of_query, "properties": self.what.properties() });
-        let calls = Calls::default()
-            .push("Email/query", self.query(0, limit))
+        let calls = calls
+            .push("Email/query", self.what.query(0, limits.objects_in_get))
             .push("Email/get", get)
             .for_account(self.api.account());
         let answers = self.api.call(&calls).await?;
-        let queried: QueryAnswer = answers.get(0)?;
+        if tells_state {
+            let told = answers.get::<GetAnswer<IgnoredAny>>(0);
+            self.state = told.ok().map(|told| told.state);
+        }
+        let queried: QueryAnswer = answers.get(query)?;
         let ids = queried.ids;
         self.bound(ids.len(), queried.total)?;
         self.total = queried.total;
         let asked: Vec<&str> = ids.iter().collect();
-        self.learn(&asked, answers.get(1)?)?;
+        self.learn(&asked, answers.get(query + 1)?)?;
         let is_whole = queried.total == Some(ids.len() as u64);
         Ok(is_whole.then_some(ids))
     }
@@ -98,7 +119,7 @@ impl Listing<'_> {
         loop {
             let limit = self.page();
             let call = Calls::default()
-                .push("Email/query", self.query(ids.len(), limit))
+                .push("Email/query", self.what.query(ids.len(), limit))
                 .for_account(self.api.account());
             let page: QueryAnswer = self.api.call(&call).await?.get(0)?;
             if state.get_or_insert_with(|| page.query_state.clone()) != &page.query_state {
@@ -196,10 +217,13 @@ impl Listing<'_> {
         self.emails.arrange(places.into_iter());
         Ok(self.emails)
     }
+}
 
-    fn query(&self, position: usize, limit: usize) -> serde_json::Value {
+impl Wanted<'_> {
+    /// The arguments of a query for so many ids from a place on.
+    pub fn query(&self, position: usize, limit: usize) -> serde_json::Value {
         json!({
-            "filter": { "inMailbox": self.what.mailbox },
+            "filter": { "inMailbox": self.mailbox },
             "sort": [{ "property": "receivedAt", "isAscending": true }],
             "collapseThreads": false,
             "position": position,
@@ -207,17 +231,26 @@ impl Listing<'_> {
             "calculateTotal": true,
         })
     }
+
+    fn properties(self) -> &'static [&'static str] {
+        properties(self.keywords, false)
+    }
 }
 
-impl Wanted<'_> {
-    fn properties(self) -> &'static [&'static str] {
-        const PROPERTIES: [&str; 5] = ["id", "blobId", "size", "receivedAt", "keywords"];
-        if self.keywords {
-            &PROPERTIES
-        } else {
-            &PROPERTIES[..4]
-        }
-    }
+/// What is asked for of each Email: its keywords where they matter, and the
+/// mailboxes that it is in.
+pub(super) fn properties(keywords: bool, placed: bool) -> &'static [&'static str] {
+    const PROPERTIES: [&str; 6] = [
+        "mailboxIds",
+        "id",
+        "blobId",
+        "size",
+        "receivedAt",
+        "keywords",
+    ];
+    let first = usize::from(!placed);
+    let end = PROPERTIES.len() - usize::from(!keywords);
+    &PROPERTIES[first..end]
 }
 
 async fn get<'a>(

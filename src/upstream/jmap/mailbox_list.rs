@@ -10,6 +10,7 @@ use super::api::Api;
 use super::calls::{Calls, GetAnswer, QueryAnswer};
 use super::ids::LONGEST;
 use super::mailboxes::{misconfigured, needs_trash};
+use super::refresh::Rider;
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::upstream::UpstreamError;
 
@@ -53,6 +54,9 @@ pub(super) struct Mailbox {
     pub parent_id: Option<Box<str>>,
     #[serde(default)]
     pub my_rights: Rights,
+    /// Where it was asked for.
+    #[serde(default)]
+    pub total_emails: Option<u64>,
 }
 
 impl Mailbox {
@@ -62,8 +66,12 @@ impl Mailbox {
 }
 
 /// The mailboxes with the roles that the policy needs. A list of all mailboxes
-/// could be cut in silence; this cannot.
-pub(super) async fn with_roles(api: &Api, policy: &Policy) -> Result<Vec<Mailbox>, UpstreamError> {
+/// could be cut in silence; this cannot. The rider comes with the first request.
+pub(super) async fn with_roles(
+    api: &Api,
+    policy: &Policy,
+    rider: &mut Rider<'_>,
+) -> Result<Vec<Mailbox>, UpstreamError> {
     let mut roles = vec!["inbox"];
     if needs_trash(policy) {
         roles.push("trash");
@@ -75,9 +83,15 @@ pub(super) async fn with_roles(api: &Api, policy: &Policy) -> Result<Vec<Mailbox
     let at_once = (api.limits().calls_in_request / 2).clamp(1, AT_ONCE);
     let mut found: Vec<Mailbox> = Vec::new();
     for roles in roles.chunks(at_once) {
+        let counted = rider.is_there();
+        let with_role = |calls, role| with_role(calls, role, counted);
         let calls = roles.iter().enumerate().fold(Calls::default(), with_role);
-        let calls = calls.for_account(api.account());
+        let place = calls.len();
+        let calls = rider.board(calls, api).for_account(api.account());
         let answers = api.call(&calls).await?;
+        if calls.len() > place {
+            rider.alight(&answers, place);
+        }
         for place in 0..roles.len() {
             // A failed query shows as what it is, not as a bad reference to it.
             answers.get::<IgnoredAny>(2 * place)?;
@@ -89,7 +103,13 @@ pub(super) async fn with_roles(api: &Api, policy: &Policy) -> Result<Vec<Mailbox
 }
 
 /// Adds the calls that find the mailbox with a role.
-fn with_role(calls: Calls, (place, role): (usize, &&str)) -> Calls {
+fn with_role(calls: Calls, (place, role): (usize, &&str), counted: bool) -> Calls {
+    let properties = ["id", "role", "myRights", "totalEmails"];
+    let properties = if counted {
+        &properties
+    } else {
+        &properties[..3]
+    };
     let of_query = json!({
         "resultOf": (2 * place).to_string(), "name": "Mailbox/query", "path": "/ids",
     });
@@ -97,14 +117,19 @@ fn with_role(calls: Calls, (place, role): (usize, &&str)) -> Calls {
         .push("Mailbox/query", json!({ "filter": { "role": role } }))
         .push(
             "Mailbox/get",
-            json!({ "#ids": of_query, "properties": ["id", "role", "myRights"] }),
+            json!({ "#ids": of_query, "properties": properties }),
         )
 }
 
 /// Every mailbox that has a role or may be on the way to a folder of the
 /// policy. What a filter by name finds differs from server to server; equality
 /// does not.
-pub(super) async fn with_names(api: &Api, policy: &Policy) -> Result<Vec<Mailbox>, UpstreamError> {
+/// The rider comes with the first request.
+pub(super) async fn with_names(
+    api: &Api,
+    policy: &Policy,
+    rider: &mut Rider<'_>,
+) -> Result<Vec<Mailbox>, UpstreamError> {
     const TRIES: usize = 3;
     let moved_to = match &policy.delete {
         DeletePolicy::Move(folder) => Some(folder),
@@ -123,7 +148,7 @@ pub(super) async fn with_names(api: &Api, policy: &Policy) -> Result<Vec<Mailbox
                 .any(|folder| !mailbox.name.is_empty() && folder.as_str().contains(&*mailbox.name))
     };
     for _ in 0..TRIES {
-        if let Some(found) = all(api, wanted).await? {
+        if let Some(found) = all(api, wanted, rider).await? {
             return Ok(found);
         }
     }
@@ -135,7 +160,10 @@ pub(super) async fn with_names(api: &Api, policy: &Policy) -> Result<Vec<Mailbox
 async fn all(
     api: &Api,
     wanted: impl Fn(&Mailbox) -> bool,
+    rider: &mut Rider<'_>,
 ) -> Result<Option<Vec<Mailbox>>, UpstreamError> {
+    const PROPERTIES: [&str; 6] = ["id", "name", "parentId", "role", "myRights", "totalEmails"];
+    let counted = rider.is_there();
     let mut found = Vec::new();
     let mut listed: HashSet<Box<str>> = HashSet::new();
     let mut state: Option<String> = None;
@@ -143,15 +171,21 @@ async fn all(
         let of_query = json!({ "resultOf": "0", "name": "Mailbox/query", "path": "/ids" });
         let limit = api.limits().objects_in_get;
         let query = json!({ "position": listed.len(), "limit": limit, "calculateTotal": true });
-        let properties = ["id", "name", "parentId", "role", "myRights"];
-        let calls = Calls::default()
-            .push("Mailbox/query", query)
-            .push(
-                "Mailbox/get",
-                json!({ "#ids": of_query, "properties": properties }),
-            )
-            .for_account(api.account());
+        let properties = if counted {
+            &PROPERTIES
+        } else {
+            &PROPERTIES[..5]
+        };
+        let calls = Calls::default().push("Mailbox/query", query).push(
+            "Mailbox/get",
+            json!({ "#ids": of_query, "properties": properties }),
+        );
+        let place = calls.len();
+        let calls = rider.board(calls, api).for_account(api.account());
         let answers = api.call(&calls).await?;
+        if calls.len() > place {
+            rider.alight(&answers, place);
+        }
         let page: QueryAnswer = answers.get(0)?;
         if state.get_or_insert_with(|| page.query_state.clone()) != &page.query_state {
             return Ok(None);

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use super::api::Api;
 use super::mailbox_list::{self, Mailbox};
+use super::refresh::Rider;
 use super::tree::Tree;
 use crate::maildrop::{DeletePolicy, FolderName, Policy, SeenPolicy};
 use crate::upstream::{Reason, UpstreamError};
@@ -35,25 +36,29 @@ pub(super) struct Source {
     pub kept_as: String,
     /// Keywords may be set, and are nobody else's who logs in by POP3.
     pub has_keywords: bool,
+    /// Emails in it, where that was asked for.
+    pub total: Option<u64>,
 }
 
 /// More folders than this make no maildrop.
 pub(super) const MOST_SOURCES: usize = 64;
 
 /// Finds the folders of the policy, and where deleted messages go. Without a
-/// store nothing can be kept of them here.
+/// store nothing can be kept of them here. The rider comes with the first
+/// request.
 pub(super) async fn find(
     api: &Api,
     policy: &Policy,
     has_store: bool,
+    rider: &mut Rider<'_>,
 ) -> Result<Mailboxes, UpstreamError> {
     let found = async {
         let by_role = policy.folders.iter().all(FolderName::is_inbox)
             && !matches!(policy.delete, DeletePolicy::Move(_));
         if by_role {
-            mailbox_list::with_roles(api, policy).await
+            mailbox_list::with_roles(api, policy, rider).await
         } else {
-            mailbox_list::with_names(api, policy).await
+            mailbox_list::with_names(api, policy, rider).await
         }
     };
     let found = match timeout(api.http.command_timeout(), found).await {
@@ -213,6 +218,7 @@ impl Choice<'_> {
             },
             name,
             has_keywords,
+            total: mailbox.total_emails,
         })
     }
 

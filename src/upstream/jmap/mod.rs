@@ -3,7 +3,8 @@
 //! `clients` (connections, which may rest: `resting`) → `http` (credentials,
 //! bounded answers, allowed origins) → `resource` (the session resource) → `api`
 //! and `calls` → `mailboxes` (from `mailbox_list` and `tree`),
-//! `listing`, `download` (and `ahead` of it), `removal` → `messages` (the maildrop), `update` (the
+//! `listing` (kept `packed`, brought up to date by `refresh`), `download` (and `ahead`
+//! of it), `removal` → `messages` (the maildrop), `update` (the
 //! policies at QUIT) → `session`, which is the seam's other side.
 //! `docs/decisions/0006-jmap-unique-ids.md` says how messages are told apart.
 
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Mechanism};
 use crate::store::Store;
 use crate::upstream::pauses::Pauses;
+use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 mod ahead;
@@ -38,7 +40,10 @@ mod listing;
 mod mailbox_list;
 mod mailboxes;
 mod messages;
+mod opening;
 mod origin;
+mod packed;
+mod refresh;
 mod removal;
 mod resource;
 mod resting;
@@ -49,9 +54,12 @@ mod terms;
 mod tree;
 mod unique_ids;
 mod update;
+mod updates;
 
+use refresh::Place;
 use resource::Resource;
 use resting::Resting;
+use updates::Updates;
 
 pub use config::{Config, Limits, Timeouts};
 pub use diagnosis::diagnose;
@@ -63,6 +71,7 @@ pub struct Jmap {
     config: Arc<Config>,
     shared: Arc<Shared>,
     store: Option<Store>,
+    snapshots: Arc<Snapshots>,
     metrics: Arc<Metrics>,
 }
 
@@ -71,6 +80,7 @@ impl Jmap {
     /// store nothing is kept beyond this process.
     pub fn new(config: Config, store: Option<Store>) -> Self {
         Self {
+            snapshots: Arc::new(Snapshots::new(store.clone(), &config.name)),
             config: Arc::new(config),
             shared: Arc::default(),
             store,
@@ -92,10 +102,11 @@ impl Upstream for Jmap {
         _client: IpAddr,
         policy: Arc<Policy>,
     ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
-        let place = session::Place {
+        let place = session::Site {
             config: Arc::clone(&self.config),
             shared: Arc::clone(&self.shared),
             store: self.store.clone(),
+            snapshots: Arc::clone(&self.snapshots),
             metrics: Arc::clone(&self.metrics),
             policy,
         };
@@ -121,6 +132,9 @@ struct Shared {
     pauses: Pauses,
     resting: Resting,
     ahead: OnceLock<Arc<Semaphore>>,
+    /// Where the folders of maildrops are: by user, owner and folders.
+    places: Mutex<HashMap<String, Vec<Place>>>,
+    updates: Updates,
 }
 
 /// True sizes of messages, with CRLF line ends, where the blobs have others; by
@@ -159,6 +173,20 @@ impl Shared {
         let most = usize::try_from(octets / 1024).unwrap_or(usize::MAX);
         let budget = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Arc::clone(self.ahead.get_or_init(budget))
+    }
+
+    /// Where the folders of a maildrop were at the last login.
+    fn places(&self, maildrop: &str) -> Vec<Place> {
+        lock(&self.places)
+            .get(maildrop)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn keep_places(&self, maildrop: String, found: Vec<Place>) {
+        let mut places = lock(&self.places);
+        make_room(&mut places, &maildrop);
+        places.insert(maildrop, found);
     }
 
     fn octets(&self, account: &str) -> Sizes {

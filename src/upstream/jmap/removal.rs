@@ -270,7 +270,7 @@ impl Removal<'_> {
                 most: self.most_messages,
                 keywords: false,
             };
-            let listed = listing::list(self.api, wanted).await?;
+            let (listed, _) = listing::list(self.api, wanted).await?;
             for marked in left.iter_mut() {
                 if !is_lost(marked, &lost) {
                     continue;

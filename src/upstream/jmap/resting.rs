@@ -7,17 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use reqwest::header::HeaderValue;
-use ring::{hmac, rand::SystemRandom};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::{Counted, Metrics};
+use crate::sasl::{Credentials, Digest, DigestKey};
 use crate::upstream::Rest;
-
-/// A keyed digest of credentials.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Whose([u8; 32]);
 
 /// Credentials whose poll interval is known; beyond that all are forgotten.
 const MOST_POLLS: usize = 10_000;
@@ -28,14 +23,14 @@ pub(super) struct Resting(Arc<Mutex<Inner>>);
 
 struct Inner {
     /// None without randomness: then nothing rests.
-    key: Option<hmac::Key>,
+    key: Option<DigestKey>,
     clients: VecDeque<Rested>,
     connections: usize,
-    polls: HashMap<Whose, Poll>,
+    polls: HashMap<Digest, Poll>,
 }
 
 struct Rested {
-    whose: Whose,
+    whose: Digest,
     account: String,
     client: reqwest::Client,
     counted: Vec<Counted>,
@@ -54,9 +49,8 @@ struct Poll {
 
 impl Default for Inner {
     fn default() -> Self {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Self {
-            key: key.ok(),
+            key: DigestKey::generate().ok(),
             clients: VecDeque::new(),
             connections: 0,
             polls: HashMap::new(),
@@ -76,14 +70,13 @@ fn lock(inner: &Mutex<Inner>) -> std::sync::MutexGuard<'_, Inner> {
 
 impl Resting {
     /// What stands for credentials here.
-    pub fn whose(&self, authorization: &HeaderValue) -> Option<Whose> {
-        let inner = lock(&self.0);
-        let tag = hmac::sign(inner.key.as_ref()?, authorization.as_bytes());
-        tag.as_ref().try_into().ok().map(Whose)
+    pub fn whose(&self, credentials: &Credentials) -> Option<Digest> {
+        let key = &lock(&self.0).key;
+        key.as_ref().map(|key| key.credentials(credentials))
     }
 
     /// A login: the client that rests for these credentials, if there is one.
-    pub fn take(&self, whose: Whose) -> Option<reqwest::Client> {
+    pub fn take(&self, whose: Digest) -> Option<reqwest::Client> {
         let mut inner = lock(&self.0);
         inner.note_poll(whose);
         let place = inner.clients.iter().position(|it| it.whose == whose)?;
@@ -94,7 +87,7 @@ impl Resting {
     /// account. Those least recently used make room.
     pub fn put(
         &self,
-        whose: Whose,
+        whose: Digest,
         account: &str,
         (client, connections): (reqwest::Client, usize),
         (rest, metrics): (Rest, &Metrics),
@@ -132,7 +125,7 @@ impl Resting {
     }
 }
 
-async fn end_of_rest(inner: Weak<Mutex<Inner>>, whose: Whose, number: u64, period: Duration) {
+async fn end_of_rest(inner: Weak<Mutex<Inner>>, whose: Digest, number: u64, period: Duration) {
     tokio::time::sleep(period).await;
     if let Some(inner) = inner.upgrade() {
         lock(&inner).remove_where(|it| it.whose == whose && it.number == number);
@@ -140,7 +133,7 @@ async fn end_of_rest(inner: Weak<Mutex<Inner>>, whose: Whose, number: u64, perio
 }
 
 impl Inner {
-    fn note_poll(&mut self, whose: Whose) {
+    fn note_poll(&mut self, whose: Digest) {
         if self.polls.len() >= MOST_POLLS && !self.polls.contains_key(&whose) {
             self.polls.clear();
         }
@@ -161,7 +154,7 @@ impl Inner {
 
     /// How long connections of these credentials rest: until the next login is
     /// well overdue. None where they would not live to see it.
-    fn period(&self, whose: Whose, rest: Rest) -> Option<Duration> {
+    fn period(&self, whose: Digest, rest: Rest) -> Option<Duration> {
         const GRACE: Duration = Duration::from_secs(60);
         let interval = self.polls.get(&whose).and_then(|poll| poll.interval);
         match interval {

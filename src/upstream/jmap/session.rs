@@ -14,40 +14,45 @@ use super::download::Download;
 use super::emails::Email;
 use super::http::Http;
 use super::learning::Learning;
-use super::listing::{self, Wanted};
 use super::mailboxes::{self, Mailboxes};
-use super::messages::{Listed, Making, Messages};
+use super::messages::{Making, Messages};
+use super::opening::Opening;
+use super::refresh::{Answered, Rider, Warm};
 use super::resource::Resource;
 use super::rounds::Rounds;
 use super::terms::{check_unique_ids, needs_write};
 use super::update::{AtQuit, Folder, mark_read, unusable};
-use crate::maildrop::{
-    DeletePolicy, Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update,
-};
+use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update};
 use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Kept, MessageKey, Store};
+use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
 
 /// Where a session is, and under which policies.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct Site {
     pub config: Arc<Config>,
     pub shared: Arc<Shared>,
     pub store: Option<Store>,
+    pub snapshots: Arc<Snapshots>,
     pub policy: Arc<Policy>,
     pub metrics: Arc<Metrics>,
 }
 
 /// A session with a JMAP server.
 pub(super) struct JmapSession {
-    place: Place,
-    credentials: Credentials,
-    api: Arc<Api>,
+    pub(super) place: Site,
+    pub(super) credentials: Credentials,
+    pub(super) api: Arc<Api>,
     rounds: Arc<Rounds>,
-    mailboxes: Mailboxes,
+    pub(super) mailboxes: Mailboxes,
     messages: Messages,
     ahead: Ahead,
+    pub(super) warm: Option<Warm>,
+    /// What has changed since, as it was answered at the login, and how many
+    /// updates of the account there had been before.
+    pub(super) asked: Option<(Answered, u64)>,
     /// By folder, once they were listed.
     folders: Vec<Folder>,
     learning: Learning,
@@ -59,18 +64,25 @@ impl JmapSession {
     /// Proves the credentials by a request that needs them, and finds the
     /// inbox. The session resource may be known from a login before; where that
     /// turns out to be no good any more, it is asked for again.
-    pub async fn login(place: Place, credentials: Credentials) -> Result<Self, UpstreamError> {
+    pub async fn login(place: Site, credentials: Credentials) -> Result<Self, UpstreamError> {
         check_unique_ids(&place.policy)?;
         let shared = &place.shared;
         let owner = place.policy.shared.as_deref();
         let has_store = place.store.is_some();
         let rounds = Arc::<Rounds>::default();
+        // What failed with a rider is tried without.
+        let mut is_first = true;
         if let Some(resource) = shared.resource(&credentials, owner) {
+            is_first = false;
             let api = Self::api(&place, &rounds, &credentials, Some(resource)).await?;
-            let found = mailboxes::find(&api, &place.policy, has_store).await;
+            let opening = Opening::begin(&place, &credentials, &api).await;
+            let mut rider = Rider::new(opening.warm.as_ref());
+            let found = mailboxes::find(&api, &place.policy, has_store, &mut rider).await;
             match found {
                 Ok(mailboxes) if !api.is_outdated() => {
-                    return Self::open(place, credentials, (api, rounds), mailboxes);
+                    let answered = rider.answered();
+                    let found = (mailboxes, opening.with(answered));
+                    return Self::open(place, credentials, (api, rounds), found);
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(UpstreamError::NoFolder(reason)) if !api.is_outdated() => {
@@ -80,12 +92,16 @@ impl JmapSession {
             }
         }
         let api = Self::api(&place, &rounds, &credentials, None).await?;
-        let mailboxes = mailboxes::find(&api, &place.policy, has_store).await?;
-        Self::open(place, credentials, (api, rounds), mailboxes)
+        let opening = Opening::begin(&place, &credentials, &api).await;
+        let mut rider = Rider::new(opening.warm.as_ref().filter(|_| is_first));
+        let mailboxes = mailboxes::find(&api, &place.policy, has_store, &mut rider).await?;
+        let answered = rider.answered();
+        let found = (mailboxes, opening.with(answered));
+        Self::open(place, credentials, (api, rounds), found)
     }
 
     async fn api(
-        place: &Place,
+        place: &Site,
         rounds: &Arc<Rounds>,
         credentials: &Credentials,
         resource: Option<Resource>,
@@ -102,10 +118,10 @@ impl JmapSession {
     }
 
     fn open(
-        place: Place,
+        place: Site,
         credentials: Credentials,
         (api, rounds): (Api, Arc<Rounds>),
-        mailboxes: Mailboxes,
+        (mailboxes, opening): (Mailboxes, Opening),
     ) -> Result<Self, UpstreamError> {
         if api.resource.read_only && needs_write(&place.policy) {
             let reason = "the account is read-only, and the delete policy needs to write";
@@ -123,6 +139,8 @@ impl JmapSession {
             api: Arc::new(api),
             rounds,
             mailboxes,
+            warm: opening.warm,
+            asked: opening.asked,
             messages: Messages::default(),
             folders: Vec::new(),
             learning: Learning::default(),
@@ -212,31 +230,11 @@ impl JmapSession {
         Ok(all)
     }
 
-    fn key(&self, folder: &str) -> FolderKey {
+    pub(super) fn key(&self, folder: &str) -> FolderKey {
         FolderKey {
             account: self.credentials.mailbox().to_lowercase(),
             folder: folder.to_owned(),
         }
-    }
-
-    /// The listings of the folders, one after the other.
-    async fn listed(&self) -> Result<Listed, UpstreamError> {
-        let policy = &self.place.policy;
-        // In an account that several users share, they are all users' keywords.
-        let keywords = policy.delete == DeletePolicy::Hide && policy.shared.is_none();
-        let mut most = self.place.config.limits.messages;
-        let mut folders = Vec::new();
-        for source in &self.mailboxes.sources {
-            let wanted = Wanted {
-                mailbox: &source.id,
-                most,
-                keywords,
-            };
-            let emails = listing::list(&self.api, wanted).await?;
-            most -= emails.len().min(most);
-            folders.push(emails);
-        }
-        Listed::new(folders)
     }
 
     async fn keep_learned(&mut self) {
@@ -394,6 +392,9 @@ impl UpstreamSession for JmapSession {
 
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError> {
         self.ahead.clear();
+        let shared = Arc::clone(&self.place.shared);
+        let account = self.api.account().to_owned();
+        let _updating = shared.updates.begin(&account);
         self.renew_if_outdated().await;
         if self.place.policy.seen == SeenPolicy::OnQuit {
             mark_read(&self.api, &self.messages, update.retrieved()).await;

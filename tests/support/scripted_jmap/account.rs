@@ -1,6 +1,6 @@
 //! What a [`super::ScriptedJmap`] holds, and what it can do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -96,8 +96,15 @@ pub struct Account {
     pub patch: Vec<(String, Value)>,
     /// Another account that the user may use: its name, and what is in it.
     pub shared: Option<(String, Box<Account>)>,
+    /// Changes in one answer.
+    pub most_changes: usize,
+    /// What the Emails were when a state of theirs was told.
+    pub told: BTreeMap<u64, Held>,
     made: u64,
 }
+
+/// What can change of Emails, by id.
+pub type Held = BTreeMap<String, (String, BTreeSet<String>, BTreeSet<String>)>;
 
 impl Account {
     pub fn new() -> Self {
@@ -123,8 +130,30 @@ impl Account {
             chunked: false,
             patch: Vec::new(),
             shared: None,
+            most_changes: usize::MAX,
+            told: BTreeMap::new(),
             made: 0,
         }
+    }
+
+    /// What the Emails are now.
+    pub fn held(&self) -> Held {
+        let held = |email: &Email| {
+            let now = (
+                email.blob.clone(),
+                email.mailboxes.clone(),
+                email.keywords.clone(),
+            );
+            (email.id.clone(), now)
+        };
+        self.emails.iter().map(held).collect()
+    }
+
+    /// The state of the Emails, which is told to the client.
+    pub fn tell_state(&mut self) -> String {
+        let held = self.held();
+        self.told.entry(self.state).or_insert(held);
+        self.state.to_string()
     }
 
     /// Puts a message into the inbox, a minute after the one before.

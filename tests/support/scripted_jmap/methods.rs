@@ -26,15 +26,19 @@ pub(super) fn answer(
     for call in calls {
         let name = call[0].as_str().unwrap_or_default();
         let arguments = resolve(&call[1], &responses);
+        // A question for the state alone.
+        let is_empty =
+            arguments["ids"].as_array().is_some_and(Vec::is_empty) && call[1].get("ids").is_some();
         let changed = overrides
             .iter()
-            .filter(|(method, _)| method == name)
+            .filter(|(method, _)| method == name && !is_empty)
             .find_map(|(_, answer)| answer(&arguments, account));
         let (name, answer) = match changed {
             Some(answer) => answer,
             None => match method(name, &arguments, account) {
                 Ok(mut answer) => {
-                    for (_, change) in changes.iter().filter(|(method, _)| method == name) {
+                    let changes = changes.iter().filter(|_| !is_empty);
+                    for (_, change) in changes.filter(|(method, _)| method == name) {
                         change(&arguments, &mut answer);
                     }
                     (name.to_owned(), answer)
@@ -57,7 +61,7 @@ fn problem(kind: &str) -> Reply {
     reply
 }
 
-/// Result references (RFC 8620 §3.7), to `/ids` only.
+/// Result references (RFC 8620 §3.7), to lists of ids.
 fn resolve(arguments: &Value, responses: &[Value]) -> Value {
     let mut resolved = Map::new();
     for (name, value) in arguments.as_object().unwrap() {
@@ -65,7 +69,9 @@ fn resolve(arguments: &Value, responses: &[Value]) -> Value {
             Some(name) => {
                 let of = responses.iter().find(|it| it[2] == value["resultOf"]);
                 let of = of.filter(|it| it[0] == value["name"]);
-                let ids = of.map_or(Value::Null, |it| it[1]["ids"].clone());
+                let path = value["path"].as_str().unwrap();
+                let ids = of.and_then(|it| it[1].pointer(path).cloned());
+                let ids = ids.unwrap_or_default();
                 resolved.insert(name.to_owned(), ids);
             }
             None => {
@@ -92,6 +98,7 @@ fn method(name: &str, arguments: &Value, account: &mut Account) -> Result<Value,
         "Mailbox/query" => Ok(mailbox_query(arguments, account)),
         "Mailbox/get" => mailbox_get(arguments, account),
         "Email/query" => Ok(email_query(arguments, account)),
+        "Email/changes" => email_changes(arguments, account),
         "Email/get" => email_get(arguments, account),
         "Email/set" => email_set(arguments, account),
         "Blob/get" if account.blobs => blob_get(arguments, account),
@@ -142,6 +149,8 @@ fn mailbox_get(arguments: &Value, account: &Account) -> Result<Value, &'static s
             if !it.rights.is_null() {
                 mailbox["myRights"] = it.rights.clone();
             }
+            let there = account.emails.iter().filter(|email| email.is_in(&it.id));
+            mailbox["totalEmails"] = json!(there.count());
             mailbox
         })
         .collect();
@@ -175,7 +184,49 @@ fn email_query(arguments: &Value, account: &Account) -> Value {
     answer
 }
 
-fn email_get(arguments: &Value, account: &Account) -> Result<Value, &'static str> {
+/// RFC 8620 §5.2.
+fn email_changes(arguments: &Value, account: &mut Account) -> Result<Value, &'static str> {
+    let since = arguments["sinceState"].as_str().unwrap_or_default();
+    let then = since.parse().ok().and_then(|it: u64| account.told.get(&it));
+    let then = then.ok_or("cannotCalculateChanges")?;
+    let now = account.held();
+    let most = arguments["maxChanges"].as_u64().unwrap_or(u64::MAX);
+    let most = account.most_changes.min(usize::try_from(most).unwrap());
+    let (mut created, mut updated, mut destroyed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut after = then.clone();
+    let mut has_more = false;
+    let ids: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    for id in ids.into_iter().filter(|id| then.get(*id) != now.get(*id)) {
+        if created.len() + updated.len() + destroyed.len() >= most {
+            has_more = true;
+            break;
+        }
+        match (then.get(id), now.get(id)) {
+            (None, Some(_)) => created.push(id),
+            (Some(_), Some(_)) => updated.push(id),
+            (_, None) => destroyed.push(id),
+        }
+        match now.get(id) {
+            Some(now) => after.insert(id.clone(), now.clone()),
+            None => after.remove(id),
+        };
+    }
+    let mut answer = json!({
+        "accountId": "acc", "oldState": since, "hasMoreChanges": has_more,
+        "created": created, "updated": updated, "destroyed": destroyed,
+    });
+    answer["newState"] = if has_more {
+        // A state that never was, between two that were.
+        let between = u64::MAX - account.told.len() as u64;
+        account.told.insert(between, after);
+        json!(between.to_string())
+    } else {
+        json!(account.tell_state())
+    };
+    Ok(answer)
+}
+
+fn email_get(arguments: &Value, account: &mut Account) -> Result<Value, &'static str> {
     let ids = ids(arguments, account.max_objects_in_get)?;
     let (mut list, mut not_found) = (Vec::new(), Vec::new());
     for id in ids {
@@ -208,7 +259,7 @@ fn email_get(arguments: &Value, account: &Account) -> Result<Value, &'static str
     // In no order (RFC 8620 §5.1).
     list.reverse();
     Ok(json!({
-        "accountId": "acc", "state": account.state.to_string(),
+        "accountId": "acc", "state": account.tell_state(),
         "list": list, "notFound": not_found,
     }))
 }
