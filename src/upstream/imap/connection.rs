@@ -4,14 +4,14 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_imap::imap_proto::{MailboxDatum, Response};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
@@ -126,8 +126,20 @@ impl Connection {
     /// Whether nothing went wrong so far and no answer is due: what comes next
     /// belongs to the next command.
     pub fn is_usable(&self) -> bool {
-        let due = self.outstanding.iter().any(|tag| !self.idling.covers(*tag));
-        self.health == Health::Usable && !due && self.answered.is_empty() && self.unheard.is_none()
+        self.due() == Some(0)
+    }
+
+    /// Commands whose answers are due, if nothing went wrong so far.
+    pub fn due(&self) -> Option<usize> {
+        let is_well =
+            self.health == Health::Usable && self.answered.is_empty() && self.unheard.is_none();
+        let due = self.outstanding.iter();
+        is_well.then(|| due.filter(|tag| !self.idling.covers(**tag)).count())
+    }
+
+    /// Whether the other side was silent, or made no sense.
+    pub fn is_broken(&self) -> bool {
+        self.health == Health::Broken
     }
 
     /// It is not known whether the other side is still there: bears no longer
@@ -315,10 +327,10 @@ impl Connection {
         if let Some(unheard) = self.unheard.take() {
             return Ok(unheard);
         }
+        self.push_out().await.map_err(|error| self.fail(&error))?;
         if let Some(data) = self.decoder.get_mut().pop() {
             return Ok(self.noted(Event::from(data)));
         }
-        self.flush(deadline).await?;
         if std::mem::take(&mut self.asks) {
             self.round_trips.fetch_add(1, Ordering::Relaxed);
         }
@@ -426,8 +438,22 @@ impl Connection {
         }
     }
 
+    /// Writes what the other side has room for, without waiting.
+    async fn push_out(&mut self) -> io::Result<()> {
+        let tap = self.decoder.get_mut();
+        if !tap.is_writing() {
+            return Ok(());
+        }
+        self.asks = true;
+        poll_fn(|cx| match Pin::new(&mut *tap).poll_flush(cx) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
     async fn flush(&mut self, deadline: Instant) -> Result<(), UpstreamError> {
-        self.asks |= self.decoder.get_mut().is_queued();
+        self.asks |= self.decoder.get_ref().is_writing();
         let deadline = deadline.min(Instant::now() + self.silence());
         match timeout_at(deadline, self.decoder.get_mut().flush()).await {
             Ok(Ok(())) => Ok(()),
@@ -440,12 +466,18 @@ impl Connection {
     }
 
     /// The next data or response. Cancel-safe: what was read stays in the tap
-    /// or in the decoder's buffer.
+    /// or in the decoder's buffer. Commands go out meanwhile: a server that is not
+    /// heard may stop listening.
     async fn hear(&mut self) -> io::Result<Heard> {
         let decoder = &mut self.decoder;
         poll_fn(|cx| {
             if let Some(data) = decoder.get_mut().pop() {
                 return Poll::Ready(Ok(Heard::Data(data)));
+            }
+            if decoder.get_ref().is_writing()
+                && let Poll::Ready(Err(error)) = Pin::new(decoder.get_mut()).poll_flush(cx)
+            {
+                return Poll::Ready(Err(error));
             }
             let response = pin!(decoder.read_response()).poll(cx);
             match response {

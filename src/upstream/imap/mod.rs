@@ -17,6 +17,7 @@ use crate::sasl::{Credentials, Mechanism};
 use crate::store::Store;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
+mod ahead;
 mod command;
 mod config;
 mod connection;

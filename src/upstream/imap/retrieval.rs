@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::ahead::{Ahead, CHEAP};
 use super::command::Command;
 use super::connection::{Connection, Event, Tag, uid_validity};
 use super::fetch::{BodyStart, Section};
 use super::session::ImapSession;
 use super::status::Kind;
 use super::uid_set::UidSet;
-use crate::maildrop::Portion;
+use crate::maildrop::{MessageIndex, Portion};
 use crate::upstream::{Body, UpstreamError};
 
 /// A message of up to this many octets is fetched whole for TOP.
@@ -28,11 +29,9 @@ const STAND_IN: &[u8] =
     b"From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n";
 /// Asked for beyond the listed end, which may be an estimate.
 const SLACK: u64 = 64 * 1024;
-/// A retrieval that is given up is read to its end if no more than this is
-/// due; more costs more than a new connection.
-const CHEAP: u64 = 256 * 1024;
-/// An answer to TOP of up to this many octets is given out when it is whole and
-/// confirmed: the caller may have enough of it before that shows.
+/// An answer of up to this many octets is given out when it is whole and
+/// confirmed where the caller may have enough of it before that shows, and where
+/// it could still be asked for again.
 const HELD: u64 = 64 * 1024;
 /// Octets a second that a body must bring, on average and beyond the time that
 /// any command has. Only the time spent waiting for the upstream counts.
@@ -40,7 +39,7 @@ const SLOWEST: u64 = 500;
 
 /// What to fetch of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plan {
+pub(super) enum Plan {
     Whole,
     Header,
     /// `octets` from `first` on; whether more parts follow is seen by its length.
@@ -50,14 +49,43 @@ enum Plan {
     },
 }
 
+impl Plan {
+    /// How to begin with a message of so many octets.
+    pub fn of(listed: u64, portion: Portion) -> Self {
+        match portion {
+            Portion::Whole => Self::Whole,
+            Portion::Top { lines: 0 } => Self::Header,
+            Portion::Top { .. } if listed <= SMALL => Self::Whole,
+            Portion::Top { .. } => part(0, FIRST_PART, listed),
+        }
+    }
+
+    /// The command that asks for it.
+    pub fn command(self, uid: u32) -> Command {
+        let (section, part) = match self {
+            Self::Whole => ("", None),
+            Self::Header => ("HEADER", None),
+            Self::Part { first, octets } => ("", Some((first, octets))),
+        };
+        Command::new("UID FETCH")
+            .set(&UidSet::one(uid))
+            .peek(section, part)
+    }
+}
+
 /// A message being fetched.
 pub(super) struct Retrieval {
+    message: MessageIndex,
+    portion: Portion,
     folder: usize,
     uid: u32,
     listed: u64,
-    is_top: bool,
     plan: Plan,
     tag: Option<Tag>,
+    /// It was asked for ahead of the client.
+    claimed: bool,
+    /// When it was asked for, if not ahead, until it is answered.
+    sent: Option<Instant>,
     /// Octets of the current answer, once announced.
     announced: Option<u64>,
     /// Octets of the current answer that have not come.
@@ -91,20 +119,22 @@ enum State {
 
 impl Retrieval {
     /// Of the message at this place: folder and UID.
-    pub fn new((folder, uid): (usize, u32), listed: u64, portion: Portion) -> Self {
-        let plan = match portion {
-            Portion::Whole => Plan::Whole,
-            Portion::Top { lines: 0 } => Plan::Header,
-            Portion::Top { .. } if listed <= SMALL => Plan::Whole,
-            Portion::Top { .. } => part(0, FIRST_PART, listed),
-        };
+    pub fn new(
+        message: MessageIndex,
+        (folder, uid): (usize, u32),
+        listed: u64,
+        portion: Portion,
+    ) -> Self {
         Self {
+            message,
+            portion,
             folder,
             uid,
             listed,
-            is_top: portion != Portion::Whole,
-            plan,
+            plan: Plan::of(listed, portion),
             tag: None,
+            claimed: false,
+            sent: None,
             announced: None,
             left: 0,
             skip: 0,
@@ -123,21 +153,23 @@ impl Retrieval {
     /// message that is gone, or a connection that broke, shows here, before the
     /// client was told anything.
     pub async fn begin(mut self, session: &mut ImapSession) -> Result<Self, UpstreamError> {
-        let connection = session.ready(self.folder).await?;
-        self.send(connection).await?;
+        match session.claim(self.folder, self.uid, self.plan).await {
+            Some(tag) => {
+                self.tag = Some(tag);
+                self.claimed = true;
+            }
+            None => {
+                let connection = session.ready(self.folder).await?;
+                self.send(connection).await?;
+            }
+        }
+        session.read_on(self.message, self.portion).await?;
+        session.ahead.involve(self.claimed);
         self.first = self.advance(session).await?;
         Ok(self)
     }
 
     async fn send(&mut self, connection: &mut Connection) -> Result<(), UpstreamError> {
-        let (section, part) = match self.plan {
-            Plan::Whole => ("", None),
-            Plan::Header => ("HEADER", None),
-            Plan::Part { first, octets } => ("", Some((first, octets))),
-        };
-        let command = Command::new("UID FETCH")
-            .set(&UidSet::one(self.uid))
-            .peek(section, part);
         self.announced = None;
         self.left = 0;
         self.skip = 0;
@@ -147,25 +179,27 @@ impl Retrieval {
         self.received = 0;
         self.stands_in = true;
         self.held = None;
-        self.tag = Some(connection.send(command).await?);
+        self.claimed = false;
+        self.sent = Some(Instant::now());
+        self.tag = Some(connection.send(self.plan.command(self.uid)).await?);
         Ok(())
     }
 
     /// The next octets of the message; `None` once all are there and confirmed.
     async fn advance(&mut self, session: &mut ImapSession) -> Result<Option<Bytes>, UpstreamError> {
         loop {
-            let Some(connection) = session.connection.as_mut() else {
-                return Err(UpstreamError::temporary("the connection is lost"));
-            };
             match self.state {
                 State::Running => {}
                 State::Between(next) => {
                     self.plan = next;
-                    self.send(connection).await?;
+                    self.send(session.ready(self.folder).await?).await?;
                     self.state = State::Running;
                 }
                 State::Complete => return Ok(None),
             }
+            let Some(connection) = session.connection.as_mut() else {
+                return Err(UpstreamError::temporary("the connection is lost"));
+            };
             let began = Instant::now();
             let earned = Duration::from_secs(self.received / SLOWEST);
             let deadline = (connection.deadline() + earned).checked_sub(self.waited);
@@ -180,7 +214,12 @@ impl Retrieval {
                 ));
             }
             match event {
-                Event::BodyStart(start) => self.start(start)?,
+                Event::BodyStart(start) => {
+                    if let Some(sent) = self.sent.take() {
+                        session.ahead.answered(sent.elapsed());
+                    }
+                    self.start(start, &mut session.ahead)?;
+                }
                 Event::Chunk(mut octets) => {
                     let at = usize::try_from(self.received).unwrap_or(usize::MAX);
                     let expected = STAND_IN.get(at..).unwrap_or_default();
@@ -214,9 +253,16 @@ impl Retrieval {
                         return Err(UpstreamError::Gone);
                     }
                     let doubtful = self.stands_in && self.received >= STAND_IN.len() as u64;
-                    if doubtful && !is_there(connection, self.uid).await? {
-                        return Err(UpstreamError::Gone);
+                    if doubtful {
+                        let connection = session.ready(self.folder).await?;
+                        if !is_there(connection, self.uid).await? {
+                            return Err(UpstreamError::Gone);
+                        }
                     }
+                    let (octets, waited) = (self.received, self.waited);
+                    session
+                        .ahead
+                        .fetched(self.plan, self.claimed, octets, waited);
                     self.state = match self.next_part() {
                         Some(next) => State::Between(next),
                         None => State::Complete,
@@ -235,7 +281,7 @@ impl Retrieval {
         }
     }
 
-    fn start(&mut self, start: BodyStart) -> Result<(), UpstreamError> {
+    fn start(&mut self, start: BodyStart, ahead: &mut Ahead) -> Result<(), UpstreamError> {
         let expected = match self.plan {
             Plan::Header => Section::Header,
             Plan::Whole | Plan::Part { .. } => Section::Whole,
@@ -252,6 +298,7 @@ impl Retrieval {
             (Plan::Part { first, .. }, None) => {
                 self.skip = first;
                 self.plan = Plan::Whole;
+                ahead.stop();
             }
             _ => return Err(UpstreamError::protocol("another part than was asked for")),
         }
@@ -265,7 +312,8 @@ impl Retrieval {
         }
         self.announced = Some(start.octets);
         self.left = start.octets;
-        self.held = (self.is_top && start.octets <= HELD).then(BytesMut::new);
+        let may_be_held = self.portion != Portion::Whole || ahead.is_involved();
+        self.held = (may_be_held && start.octets <= HELD).then(BytesMut::new);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::ahead::{Ahead, CHEAP};
 use super::config::Config;
 use super::connection::Connection;
 use super::disposal::Disposal;
@@ -73,6 +74,7 @@ pub(super) struct ImapSession {
     pub(super) is_troubled: bool,
     /// When the names and the layout were asked for.
     pub(super) known_since: Instant,
+    pub(super) ahead: Ahead,
 }
 
 /// A folder of the session.
@@ -129,7 +131,9 @@ impl ImapSession {
         } = place;
         let round_trips = RoundTrips::new(Arc::clone(&metrics));
         round_trips.adopt(&mut connection);
+        let read_ahead = config.economy.read_ahead;
         Self {
+            ahead: Ahead::new(read_ahead, Arc::clone(&shared), Arc::clone(&metrics)),
             config,
             shared,
             store,
@@ -167,7 +171,8 @@ impl ImapSession {
 
     /// A connection that is ready for a command on this folder: the present one,
     /// or a new one; the folder is open there, and still the same. A command that
-    /// was begun and not finished leaves a connection that is not ready.
+    /// was begun and not finished leaves a connection that is not ready; what was
+    /// asked for ahead is settled first.
     pub(super) async fn ready(&mut self, folder: usize) -> Result<&mut Connection, UpstreamError> {
         self.connected().await?;
         if self.selected != Some(folder) {
@@ -178,6 +183,7 @@ impl ImapSession {
 
     /// A connection that can carry a command: the present one, or a new one.
     pub(super) async fn connected(&mut self) -> Result<&mut Connection, UpstreamError> {
+        self.settle_ahead().await;
         if !self.is_usable() {
             self.connection = None;
             self.selected = None;
@@ -222,6 +228,28 @@ impl ImapSession {
         }
         self.selected = Some(folder);
         Ok(selected)
+    }
+
+    /// Whether a failure may be none of the message's: of a connection that broke
+    /// while it rested, or of a server that does not bear many commands at once.
+    fn may_begin_again(&mut self, error: &UpstreamError) -> bool {
+        let Some(connection) = &self.connection else {
+            return false;
+        };
+        let by_reading_ahead = self.ahead.is_involved()
+            && match error {
+                UpstreamError::Gone => false,
+                UpstreamError::Temporary { retry_after, .. } => {
+                    retry_after.is_none() && !connection.is_broken()
+                }
+                _ => true,
+            };
+        if by_reading_ahead {
+            self.ahead.fail();
+        }
+        // One that broke while it rested is no failure of this message.
+        let has_gone = connection.is_lost() || (connection.is_doubtful() && connection.is_broken());
+        by_reading_ahead || has_gone
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -428,13 +456,15 @@ impl UpstreamSession for ImapSession {
                 "a message that is larger than upstream_limits.literal".into(),
             ));
         }
-        let mut begun = Retrieval::new(place, listed, portion).begin(self).await;
-        // A connection that broke while it rested is no failure of this
-        // message: nothing of it was seen yet.
-        let is_gone = |it: &Connection| it.is_lost() || it.is_doubtful();
-        if begun.is_err() && self.connection.as_ref().is_some_and(is_gone) {
-            self.connection = None;
-            begun = Retrieval::new(place, listed, portion).begin(self).await;
+        self.ahead.turn_to(message, portion);
+        let retrieval = || Retrieval::new(message, place, listed, portion);
+        let mut begun = retrieval().begin(self).await;
+        // Nothing of it was seen yet.
+        if let Err(error) = &begun
+            && self.may_begin_again(error)
+        {
+            self.settle_ahead().await;
+            begun = retrieval().begin(self).await;
         }
         let retrieval = begun.inspect_err(|error| self.heed(error))?;
         if let Some(connection) = &mut self.connection {
@@ -479,6 +509,7 @@ impl UpstreamSession for ImapSession {
 
     async fn close(&mut self) {
         self.learn().await;
+        self.settle_ahead_within(CHEAP).await;
         if let Some(connection) = self.connection.take()
             && connection.is_usable()
             && let Err(connection) = self.rest(connection)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ahead::window::Budget;
 use super::login::{Capabilities, LoggedIn};
 use super::resting::Resting;
 use crate::store::FolderKey;
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     presumption: Mutex<Presumption>,
     pub pauses: Pauses,
     pub resting: Arc<Resting>,
+    /// What all sessions have on its way ahead of their clients.
+    pub ahead: Budget,
 }
 
 /// What a server is presumed to be able to do behind the login.

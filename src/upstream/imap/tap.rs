@@ -75,7 +75,7 @@ impl<S> Tap<S> {
     }
 
     /// Whether octets are queued that were not sent.
-    pub fn is_queued(&self) -> bool {
+    pub fn is_writing(&self) -> bool {
         !self.outbound.is_empty()
     }
 
@@ -176,6 +176,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
             this.outbound[..written].zeroize();
             this.outbound.drain(..written);
         }
+        // A resting connection keeps no buffer.
+        *this.outbound = Vec::new();
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
