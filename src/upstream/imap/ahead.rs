@@ -1,6 +1,9 @@
 //! Reading ahead: while a client reads one message after the other, the next
 //! ones are asked for before it does, each by a command of its own. The answers
-//! stay in the socket until it is their turn, so that they take no memory here.
+//! stay in the socket until it is their turn, so that they take hardly any memory
+//! here: only what a server says in front of an answer that is waited for is kept.
+//! Dovecot works at four commands at a time, and may say how they ended only
+//! behind the text of all four.
 //!
 //! [`Ahead`] knows what was asked for, and decides what else; `ImapSession`
 //! sends it, and settles it before anything else is said on the connection.
@@ -9,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::connection::{Event, Tag, uid_validity};
@@ -26,8 +30,11 @@ use window::Window;
 /// What is due and not wanted is read to its end if it is no more than this;
 /// more costs more than a new connection.
 pub(super) const CHEAP: u64 = 256 * 1024;
-/// A message of more octets than this is alone ahead of the client.
-const LARGE: u64 = 1024 * 1024;
+/// Octets that are kept of answers that came early.
+const KEPT: u64 = 1024 * 1024;
+/// Answers that may come early: Dovecot's. From a server with more, what there is
+/// no room for is asked for again.
+const EARLY: usize = 3;
 /// What a header is taken to have before any was seen.
 const HEADER: u64 = 2048;
 /// Whatever a message has, its answer has some more.
@@ -61,6 +68,10 @@ pub(super) struct Ahead {
     failures: u32,
     /// The message being fetched was asked for ahead, or others behind it are.
     involved: bool,
+    /// Octets kept of answers that came early.
+    kept: u64,
+    /// Whose text comes now, if it is one of the queue's.
+    coming: Option<Tag>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +84,8 @@ enum Course {
 }
 
 /// A message that was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+#[derive(Debug)]
+struct Asked {
     message: MessageIndex,
     folder: usize,
     uid: u32,
@@ -82,6 +93,20 @@ pub(super) struct Asked {
     tag: Tag,
     /// Expected, answer and all.
     octets: u64,
+    /// What came early of the answer.
+    early: VecDeque<Event>,
+    text: BytesMut,
+    has_text: bool,
+    is_done: bool,
+    /// Nobody wants it, or there was no room for it.
+    is_spoilt: bool,
+}
+
+/// A message that was asked for, and now is wanted.
+pub(super) struct Claimed {
+    pub tag: Tag,
+    /// What came early of the answer.
+    pub early: VecDeque<Event>,
 }
 
 impl Ahead {
@@ -102,6 +127,8 @@ impl Ahead {
             hits: 0,
             failures: 0,
             involved: false,
+            kept: 0,
+            coming: None,
         }
     }
 
@@ -208,16 +235,15 @@ impl Ahead {
 
     /// Takes room for another answer of so many octets, if there is any.
     fn admits(&self, octets: u64) -> bool {
-        let Some(last) = self.queue.back() else {
-            // A message larger than the window may be alone in it, once it is
-            // clear where the client goes.
-            let fits = octets <= self.window.octets() || self.course != Some(Course::Begun);
-            return fits && octets <= self.limits.session && self.takes(octets);
-        };
-        self.queue.len() < self.window.messages()
-            && self.octets + octets <= self.window.octets()
-            && octets <= LARGE
-            && last.octets <= LARGE
+        let early = self.queue.iter().rev().take(EARLY - 1);
+        let early: u64 = early.map(|asked| asked.octets).sum();
+        // A message larger than the window may be alone in it, once it is clear
+        // where the client goes.
+        let is_alone = self.queue.is_empty() && self.course != Some(Course::Begun);
+        (is_alone || self.octets + octets <= self.window.octets())
+            && self.queue.len() < self.window.messages()
+            && octets <= self.limits.session
+            && octets + early <= KEPT
             && self.takes(octets)
     }
 
@@ -234,6 +260,7 @@ impl Ahead {
     fn remove(&mut self, at: usize) -> Option<Asked> {
         let asked = self.queue.remove(at)?;
         self.octets -= asked.octets;
+        self.kept -= kept(&asked);
         self.shared.ahead.give_back(asked.octets);
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
@@ -251,7 +278,104 @@ impl Ahead {
         self.waste(self.octets);
         self.shared.ahead.give_back(self.octets);
         self.octets = 0;
+        self.kept = 0;
+        self.coming = None;
         self.queue = VecDeque::new();
+    }
+
+    /// Nobody wants the first `count`.
+    fn spoil(&mut self, count: usize) {
+        for at in 0..count {
+            self.spoil_one(at);
+        }
+    }
+
+    fn spoil_one(&mut self, at: usize) {
+        let Some(asked) = self.queue.get_mut(at) else {
+            return;
+        };
+        asked.is_spoilt = true;
+        let octets = kept(asked);
+        asked.early = VecDeque::new();
+        asked.text = BytesMut::new();
+        self.kept -= octets;
+        self.waste(octets);
+    }
+
+    /// Commands whose answers are due.
+    fn due(&self) -> usize {
+        self.queue.iter().filter(|asked| !asked.is_done).count()
+    }
+
+    /// Keeps what belongs to an answer of the queue while `wanted` is waited for.
+    /// Returns what does not.
+    pub fn hear(&mut self, event: Event, wanted: Option<u32>) -> Option<Event> {
+        if self.queue.is_empty() {
+            return Some(event);
+        }
+        let place = match &event {
+            Event::BodyStart(start) => match start.uid {
+                uid if uid == wanted && uid.is_some() => None,
+                None if wanted.is_some() => None,
+                uid => self.queue.iter().position(|it| {
+                    !it.is_done && !it.has_text && uid.is_none_or(|uid| uid == it.uid)
+                }),
+            },
+            Event::Chunk(_) | Event::BodyEnd => self.coming.and_then(|tag| self.place(tag)),
+            Event::Row(row) if row.with_body => match self.coming.take() {
+                Some(tag) => self.place(tag),
+                None => None,
+            },
+            Event::Done(tag, _) => self.place(*tag),
+            _ => None,
+        };
+        let Some(at) = place else {
+            return Some(event);
+        };
+        self.keep(at, event);
+        None
+    }
+
+    fn place(&self, tag: Tag) -> Option<usize> {
+        self.queue.iter().position(|asked| asked.tag == tag)
+    }
+
+    fn keep(&mut self, at: usize, event: Event) {
+        let Some(asked) = self.queue.get_mut(at) else {
+            return;
+        };
+        match &event {
+            Event::BodyStart(_) => {
+                asked.has_text = true;
+                self.coming = Some(asked.tag);
+            }
+            Event::Done(..) => asked.is_done = true,
+            _ => {}
+        }
+        match event {
+            Event::Chunk(chunk) => {
+                let octets = chunk.len() as u64;
+                if !asked.is_spoilt && self.kept + octets <= KEPT {
+                    self.kept += octets;
+                    asked.text.extend_from_slice(&chunk);
+                    return;
+                }
+                if !asked.is_spoilt {
+                    self.failures += 1;
+                    self.spoil_one(at);
+                }
+                self.waste(octets);
+            }
+            _ if asked.is_spoilt => {}
+            Event::BodyEnd => {
+                let text = std::mem::take(&mut asked.text).freeze();
+                if !text.is_empty() {
+                    asked.early.push_back(Event::Chunk(text));
+                }
+                asked.early.push_back(Event::BodyEnd);
+            }
+            other => asked.early.push_back(other),
+        }
     }
 
     /// Octets that are read faster than a connection is made: what the client
@@ -264,7 +388,17 @@ impl Ahead {
         self.queue
             .iter()
             .position(|it| it.folder == folder && it.uid == uid && it.plan == plan)
+            .filter(|at| self.queue.get(*at).is_some_and(|it| !it.is_spoilt))
     }
+}
+
+/// Octets kept of a message's text.
+fn kept(asked: &Asked) -> u64 {
+    let early = asked.early.iter().map(|event| match event {
+        Event::Chunk(chunk) => chunk.len(),
+        _ => 0,
+    });
+    (early.sum::<usize>() + asked.text.len()) as u64
 }
 
 impl Drop for Ahead {
@@ -274,9 +408,9 @@ impl Drop for Ahead {
 }
 
 impl ImapSession {
-    /// The command by which this was asked for already; its answer comes next.
+    /// What was asked for already.
     /// None: it is to be asked for when the connection is ready.
-    pub(super) async fn claim(&mut self, folder: usize, uid: u32, plan: Plan) -> Option<Tag> {
+    pub(super) async fn claim(&mut self, folder: usize, uid: u32, plan: Plan) -> Option<Claimed> {
         if self.ahead.queue.is_empty() {
             return None;
         }
@@ -293,11 +427,11 @@ impl ImapSession {
             }
             self.discard(before).await;
         }
-        // Some servers may answer in another order.
         if self.ahead.find(folder, uid, plan) != Some(0) || !self.owes_the_queue() {
             return None;
         }
-        Some(self.ahead.remove(0)?.tag)
+        let Asked { tag, early, .. } = self.ahead.remove(0)?;
+        Some(Claimed { tag, early })
     }
 
     /// Asks for messages behind this one, if the client is likely to.
@@ -349,6 +483,11 @@ impl ImapSession {
                 plan,
                 tag,
                 octets,
+                early: VecDeque::new(),
+                text: BytesMut::new(),
+                has_text: false,
+                is_done: false,
+                is_spoilt: false,
             });
         }
         Ok(())
@@ -363,14 +502,14 @@ impl ImapSession {
 
     /// The same, where up to so many octets are read.
     pub(super) async fn settle_ahead_within(&mut self, octets: u64) {
-        let due = self.ahead.queue.len();
-        if due == 0 {
+        let count = self.ahead.queue.len();
+        if count == 0 {
             return;
         }
         if self.ahead.octets > octets || !self.owes_the_queue() {
             self.give_up();
         } else {
-            self.discard(due).await;
+            self.discard(count).await;
         }
     }
 
@@ -383,39 +522,39 @@ impl ImapSession {
     /// Nothing but the answers to the queue is due.
     fn owes_the_queue(&self) -> bool {
         let due = self.connection.as_ref().and_then(|it| it.due());
-        due == Some(self.ahead.queue.len())
+        due == Some(self.ahead.due())
     }
 
-    /// Reads so many answers that nobody wants. Where that fails, the connection
-    /// is given up.
+    /// Reads the first answers of the queue, which nobody wants. Where that fails,
+    /// the connection is given up.
     async fn discard(&mut self, count: usize) {
-        let Some(connection) = self.connection.as_mut() else {
-            return;
-        };
         let deadline = Instant::now() + PATIENCE;
-        let most = self.ahead.octets.saturating_mul(2) + CHEAP;
-        let mut octets = 0;
-        let mut left = count;
-        let mut is_well = true;
-        while left > 0 && is_well {
-            is_well = match connection.event(deadline).await {
-                Ok(Event::Chunk(chunk)) => {
-                    octets += chunk.len() as u64;
-                    octets <= most
-                }
-                Ok(Event::Done(tag, _)) => {
-                    left -= 1;
-                    let place = self.ahead.queue.iter().position(|it| it.tag == tag);
-                    place.and_then(|at| self.ahead.remove(at)).is_some()
-                }
-                Ok(Event::Continue) | Err(_) => false,
+        self.ahead.spoil(count);
+        for _ in 0..count {
+            while self.ahead.queue.front().is_some_and(|asked| !asked.is_done) {
+                let Some(connection) = self.connection.as_mut() else {
+                    return self.give_up();
+                };
+                let Ok(event) = connection.event(deadline).await else {
+                    return self.give_up();
+                };
                 // Opened anew, it will be found to be another mailbox.
-                Ok(event) => uid_validity(&event).is_none(),
-            };
-        }
-        self.ahead.waste(octets);
-        if !is_well {
-            self.give_up();
+                let is_other = uid_validity(&event).is_some();
+                let is_misplaced = matches!(
+                    self.ahead.hear(event, None),
+                    Some(
+                        Event::BodyStart(_)
+                            | Event::Chunk(_)
+                            | Event::BodyEnd
+                            | Event::Continue
+                            | Event::Done(..)
+                    )
+                );
+                if is_other || is_misplaced {
+                    return self.give_up();
+                }
+            }
+            self.ahead.remove(0);
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Fetching message text: a stream of chunks that ends well only behind the
 //! exact octets announced and the command's own OK.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::ahead::{Ahead, CHEAP};
+use super::ahead::{Ahead, CHEAP, Claimed};
 use super::command::Command;
 use super::connection::{Connection, Event, Tag, uid_validity};
 use super::fetch::{BodyStart, Section};
@@ -84,6 +85,8 @@ pub(super) struct Retrieval {
     tag: Option<Tag>,
     /// It was asked for ahead of the client.
     claimed: bool,
+    /// What came of the answer before the client asked.
+    early: VecDeque<Event>,
     /// When it was asked for, if not ahead, until it is answered.
     sent: Option<Instant>,
     /// Octets of the current answer, once announced.
@@ -134,6 +137,7 @@ impl Retrieval {
             plan: Plan::of(listed, portion),
             tag: None,
             claimed: false,
+            early: VecDeque::new(),
             sent: None,
             announced: None,
             left: 0,
@@ -154,8 +158,9 @@ impl Retrieval {
     /// client was told anything.
     pub async fn begin(mut self, session: &mut ImapSession) -> Result<Self, UpstreamError> {
         match session.claim(self.folder, self.uid, self.plan).await {
-            Some(tag) => {
+            Some(Claimed { tag, early }) => {
                 self.tag = Some(tag);
+                self.early = early;
                 self.claimed = true;
             }
             None => {
@@ -200,12 +205,21 @@ impl Retrieval {
             let Some(connection) = session.connection.as_mut() else {
                 return Err(UpstreamError::temporary("the connection is lost"));
             };
-            let began = Instant::now();
-            let earned = Duration::from_secs(self.received / SLOWEST);
-            let deadline = (connection.deadline() + earned).checked_sub(self.waited);
-            let deadline = deadline.unwrap_or(began);
-            let event = connection.event(deadline).await?;
-            self.waited += began.elapsed();
+            let event = match self.early.pop_front() {
+                Some(event) => event,
+                None => {
+                    let began = Instant::now();
+                    let earned = Duration::from_secs(self.received / SLOWEST);
+                    let deadline = (connection.deadline() + earned).checked_sub(self.waited);
+                    let deadline = deadline.unwrap_or(began);
+                    let event = connection.event(deadline).await?;
+                    self.waited += began.elapsed();
+                    match session.ahead.hear(event, Some(self.uid)) {
+                        Some(event) => event,
+                        None => continue,
+                    }
+                }
+            };
             let folder = session.folders.get(self.folder);
             let session_validity = folder.map(|folder| folder.uid_validity);
             if uid_validity(&event).is_some_and(|other| Some(other) != session_validity) {
