@@ -47,32 +47,16 @@ type Rows = (Vec<(u64, Vec<u8>)>, Vec<((u64, u32), Vec<u8>)>);
 fn rows(state: &Path) -> Rows {
     let database = redb::Database::open(state.join("cache.redb")).unwrap();
     let transaction = database.begin_read().unwrap();
-    let rows = transaction.open_table(ROWS).unwrap();
-    let blocks = transaction.open_table(BLOCKS).unwrap();
-    let of_row = |row: std::result::Result<
-        (
-            redb::AccessGuard<'_, u64>,
-            redb::AccessGuard<'_, &'static [u8]>,
-        ),
-        _,
-    >| {
+    let mut found = Rows::default();
+    for row in transaction.open_table(ROWS).unwrap().iter().unwrap() {
         let (at, octets) = row.unwrap();
-        (at.value(), octets.value().to_vec())
-    };
-    let of_block = |row: std::result::Result<
-        (
-            redb::AccessGuard<'_, (u64, u32)>,
-            redb::AccessGuard<'_, &'static [u8]>,
-        ),
-        _,
-    >| {
+        found.0.push((at.value(), octets.value().to_vec()));
+    }
+    for row in transaction.open_table(BLOCKS).unwrap().iter().unwrap() {
         let (at, octets) = row.unwrap();
-        (at.value(), octets.value().to_vec())
-    };
-    (
-        rows.iter().unwrap().map(of_row).collect(),
-        blocks.iter().unwrap().map(of_block).collect(),
-    )
+        found.1.push((at.value(), octets.value().to_vec()));
+    }
+    found
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use super::fetch;
 use super::listing::{Details, Entry, Needs, arrival_as_stored};
 use crate::upstream::snapshots::{Block, Snapshot};
 
-/// The most messages of a block.
-const FULL: usize = 4096;
+/// The most octets of a block.
+const FULL: usize = Block::FULL;
 /// Neighbours that have no more together become one.
 const SMALL: usize = FULL / 2;
 
@@ -153,13 +153,7 @@ impl Known {
                 .filter(|row| !overlap(&removed, row.uid, row.uid))
                 .collect();
             rows.sort_unstable_by_key(|row| row.uid);
-            for (place, rows) in rows.chunks(FULL).enumerate() {
-                let start = match (place, rows.first()) {
-                    (0, _) | (_, None) => first,
-                    (_, Some(row)) => row.uid,
-                };
-                blocks.insert(start, Packed::new(start, rows, self.needs)?);
-            }
+            blocks.extend(pack(first, &rows, self.needs)?);
         }
         self.join_small(&mut blocks)?;
         Self::of_blocks(self.point, self.needs, blocks)
@@ -225,17 +219,17 @@ impl Known {
     fn join_small(&self, blocks: &mut BTreeMap<u32, Packed>) -> Option<()> {
         let mut before: Option<(u32, usize)> = None;
         for at in blocks.keys().copied().collect::<Vec<u32>>() {
-            let count = blocks.get(&at)?.count as usize;
+            let octets = blocks.get(&at)?.rows.octets().len();
             before = match before {
-                Some((first, others)) if others + count <= SMALL => {
+                Some((first, others)) if others + octets <= SMALL => {
                     let left = blocks.remove(&first)?;
                     let right = blocks.remove(&at)?;
                     let rows = self.rows(first, &left).chain(self.rows(at, &right));
                     let rows: Vec<Row> = rows.collect();
-                    blocks.insert(first, Packed::new(first, &rows, self.needs)?);
-                    Some((first, others + count))
+                    blocks.extend(pack(first, &rows, self.needs)?);
+                    Some((first, others + octets))
                 }
-                _ => Some((at, count)),
+                _ => Some((at, octets)),
             };
         }
         Some(())
@@ -258,43 +252,95 @@ impl Known {
     }
 }
 
-impl Packed {
-    fn new(first: u32, rows: &[Row], needs: Needs) -> Option<Self> {
-        let mut packed = Vec::with_capacity(rows.len() * 5);
-        let mut before = Before::block(first);
-        let mut octets: u64 = 0;
-        for row in rows {
-            put(&mut packed, u64::from(row.uid).checked_sub(before.next)?);
-            put(&mut packed, row.octets);
-            octets = octets.checked_add(row.octets)?;
-            before.next = u64::from(row.uid) + 1;
-            let details = &row.details;
-            if needs.arrival {
-                let arrival = details.arrival.map_or(0, arrival_as_stored);
-                put(&mut packed, zigzag(arrival.wrapping_sub(before.arrival)));
-                before.arrival = arrival;
-            }
-            for (needed, id) in [
-                (needs.guid, &details.guid),
-                (needs.email_id, &details.email_id),
-            ] {
-                if needed {
-                    let id = id.as_deref().unwrap_or_default();
-                    put(&mut packed, id.len() as u64);
-                    packed.extend(id.as_bytes());
-                }
-            }
-            if needs.gmail_id {
-                put(&mut packed, details.gmail_id.unwrap_or(0));
-            }
+/// Packs rows into blocks, the first of which begins at `first`.
+fn pack(first: u32, rows: &[Row], needs: Needs) -> Option<Vec<(u32, Packed)>> {
+    let mut blocks = Vec::new();
+    let mut packing = Packing::new(first);
+    for row in rows {
+        let whole = packing.octets.len();
+        packing.row(row, needs)?;
+        if packing.octets.len() > FULL && whole > 0 {
+            let mut next = Packing::new(row.uid);
+            next.row(row, needs)?;
+            let full = std::mem::replace(&mut packing, next);
+            blocks.push(full.cut(whole, row.octets));
         }
-        Some(Self {
-            count: u32::try_from(rows.len()).ok()?,
-            octets,
-            rows: Block::new(packed),
-        })
+    }
+    if packing.count > 0 {
+        blocks.push(packing.finish());
+    }
+    Some(blocks)
+}
+
+/// A block that is being packed.
+struct Packing {
+    first: u32,
+    octets: Vec<u8>,
+    before: Before,
+    count: u32,
+    /// RFC822.SIZE of all.
+    sizes: u64,
+}
+
+impl Packing {
+    fn new(first: u32) -> Self {
+        Self {
+            first,
+            octets: Vec::new(),
+            before: Before::block(first),
+            count: 0,
+            sizes: 0,
+        }
     }
 
+    fn row(&mut self, row: &Row, needs: Needs) -> Option<()> {
+        let Self { octets, before, .. } = self;
+        put(octets, u64::from(row.uid).checked_sub(before.next)?);
+        put(octets, row.octets);
+        before.next = u64::from(row.uid) + 1;
+        let details = &row.details;
+        if needs.arrival {
+            let arrival = details.arrival.map_or(0, arrival_as_stored);
+            put(octets, zigzag(arrival.wrapping_sub(before.arrival)));
+            before.arrival = arrival;
+        }
+        for (needed, id) in [
+            (needs.guid, &details.guid),
+            (needs.email_id, &details.email_id),
+        ] {
+            if needed {
+                let id = id.as_deref().unwrap_or_default();
+                put(octets, id.len() as u64);
+                octets.extend(id.as_bytes());
+            }
+        }
+        if needs.gmail_id {
+            put(octets, details.gmail_id.unwrap_or(0));
+        }
+        self.count += 1;
+        self.sizes = self.sizes.checked_add(row.octets)?;
+        Some(())
+    }
+
+    /// Without its last row, which begins at `whole`.
+    fn cut(mut self, whole: usize, size: u64) -> (u32, Packed) {
+        self.octets.truncate(whole);
+        self.count -= 1;
+        self.sizes -= size;
+        self.finish()
+    }
+
+    fn finish(self) -> (u32, Packed) {
+        let packed = Packed {
+            count: self.count,
+            octets: self.sizes,
+            rows: Block::new(self.octets),
+        };
+        (self.first, packed)
+    }
+}
+
+impl Packed {
     /// A block that reaches from `first` to `last`, if it is one.
     fn read(first: u32, last: u32, block: &Block, needs: Needs) -> Option<Self> {
         let mut rows = Rows::new(first, block, needs);
