@@ -44,7 +44,11 @@ async fn the_login_is_not_waited_for() {
             Answer::send(text)
         })
         .start();
-    let rig = acquainted(&server).await;
+    // Somebody else was there before.
+    let rig = Rig::new(&server);
+    let bob = Credentials::password("bob", "pw-bob").unwrap();
+    let mut session = rig.login_with(bob, &trash()).await.unwrap();
+    session.close().await;
     assert_eq!(rig.open(&trash()).await, [77]);
 }
 

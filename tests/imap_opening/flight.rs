@@ -12,7 +12,7 @@ fn withholding(
     builder(count)
         .on("", move |command, world| {
             let name = command.name_and_arguments();
-            let is_opening = ["LIST", "SELECT", "EXAMINE", "UID FETCH 1:*", "UID SEARCH"]
+            let is_opening = ["LIST", "SELECT", "EXAMINE", "UID FETCH", "UID SEARCH"]
                 .iter()
                 .any(|it| name.starts_with(it));
             if !is_opening {
@@ -45,10 +45,11 @@ async fn nothing_of_it_waits_for_an_answer() {
             "{text}{SELECTED}{select} OK\r\n{ROW}{fetch} OK\r\n* ESEARCH UID\r\n{search} OK\r\n"
         )
     });
-    let rig = Rig::new(&server);
-    assert_eq!(rig.open(&trash()).await, [321]);
-    assert_eq!(rig.open(&policy(DeletePolicy::Refuse)).await, [321]);
-    assert_eq!(rig.counted("popgate_openings_total{how=\"listed\"}"), 2);
+    for policy in [trash(), policy(DeletePolicy::Refuse)] {
+        let rig = Rig::new(&server);
+        assert_eq!(rig.open(&policy).await, [321]);
+        assert_eq!(rig.counted("popgate_openings_total{how=\"listed\"}"), 1);
+    }
 }
 
 #[tokio::test]
@@ -66,9 +67,9 @@ async fn answers_may_come_in_any_order_behind_that_of_select() {
         format!("{text}{fetch} OK\r\n")
     });
     // The one message is marked deleted.
-    let rig = Rig::new(&server);
-    assert_eq!(rig.open(&trash()).await, [0_u64; 0]);
-    assert!(rig.open(&policy(DeletePolicy::Refuse)).await.is_empty());
+    for policy in [trash(), policy(DeletePolicy::Refuse)] {
+        assert_eq!(Rig::new(&server).open(&policy).await, [0_u64; 0]);
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod support;
 
 mod early;
 mod flight;
+mod warm;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -61,6 +61,23 @@ impl Command {
         self
     }
 
+    /// Appends a space, these UIDs and all from `first` on.
+    pub fn uids_and_beyond(mut self, uids: &[u32], first: u32) -> Self {
+        let mut set = String::from(" ");
+        for uid in uids {
+            set.push_str(&format!("{uid},"));
+        }
+        set.push_str(&format!("{first}:*"));
+        self.append(set.as_bytes());
+        self
+    }
+
+    /// Appends `(QRESYNC (uid_validity modseq))` (RFC 7162 §3.2.5).
+    pub fn since(mut self, uid_validity: u32, modseq: u64) -> Self {
+        self.append(format!(" (QRESYNC ({uid_validity} {modseq}))").as_bytes());
+        self
+    }
+
     /// Appends a space and a keyword of a message, which is ours.
     pub fn flag(mut self, change: &'static str, flag: &'static str) -> Self {
         self.append(format!(" {change} ({flag})").as_bytes());

@@ -44,6 +44,8 @@ pub(super) struct Connection {
     /// The longest silence that is borne where it is not known whether the other
     /// side is still there.
     doubt: Option<Duration>,
+    /// Whether QRESYNC was enabled (RFC 7162 §3.2.3).
+    pub resync: Resync,
     /// What was sent that nobody may read in a log.
     secrets: Vec<Zeroizing<Vec<u8>>>,
     /// Something was sent since an answer was last waited for.
@@ -59,6 +61,15 @@ enum Health {
     Broken,
     /// The other side has gone.
     Lost,
+}
+
+/// What became of `ENABLE QRESYNC`, which is sent once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resync {
+    Unasked,
+    /// It was sent, and nothing suggests that it was refused.
+    Enabled,
+    Refused,
 }
 
 /// Names a command that was sent.
@@ -103,6 +114,7 @@ impl Connection {
             idling: Idling::No,
             watch: Watch::default(),
             doubt: None,
+            resync: Resync::Unasked,
             secrets: Vec::new(),
             asks: false,
             round_trips: Arc::default(),

@@ -2,15 +2,18 @@
 //! messages that are not shown.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 
 use super::command::Command;
 use super::connection::{Connection, Event, Tag, uid_validity};
 use super::fetch::Row;
+use super::found_uids::FoundUids;
+use super::known::{Known, Point};
 use super::listing::{Details, Entry, Listing, ListingError, Needs};
 use super::login::Capabilities;
 use super::mailbox::Selected;
 use super::status::{Kind, Status};
+use super::warm::Basis;
+use crate::metrics::Opening;
 use crate::upstream::UpstreamError;
 
 /// A listed mailbox.
@@ -23,63 +26,9 @@ pub(super) struct Contents {
     pub deleted: FoundUids,
     /// Marked as not to be shown by POP3, where that was asked for.
     pub hidden: FoundUids,
-}
-
-/// UIDs that a search has found.
-#[derive(Debug)]
-pub(super) struct FoundUids {
-    /// In the order of their starts once they are complete.
-    ranges: Vec<RangeInclusive<u32>>,
-    /// No mailbox needs more ranges than it has messages.
-    most: usize,
-}
-
-impl FoundUids {
-    fn new(exists: u32) -> Self {
-        Self {
-            ranges: Vec::new(),
-            most: (exists as usize).saturating_mul(2).saturating_add(1000),
-        }
-    }
-
-    fn add(&mut self, found: impl IntoIterator<Item = RangeInclusive<u32>>) -> Result<(), Endless> {
-        self.ranges.extend(found);
-        if self.ranges.len() > self.most {
-            return Err(Endless);
-        }
-        Ok(())
-    }
-
-    /// Sorts the ranges, and joins those that overlap.
-    fn complete(mut self) -> Self {
-        self.ranges.sort_unstable_by_key(|range| *range.start());
-        self.ranges.dedup_by(|next, kept| {
-            let overlap = next.start() <= kept.end();
-            if overlap && next.end() > kept.end() {
-                *kept = *kept.start()..=*next.end();
-            }
-            overlap
-        });
-        self
-    }
-
-    pub fn contains(&self, uid: u32) -> bool {
-        let behind = self.ranges.partition_point(|range| *range.start() <= uid);
-        behind > 0
-            && self
-                .ranges
-                .get(behind - 1)
-                .is_some_and(|range| range.contains(&uid))
-    }
-}
-
-/// More was found than can be there.
-struct Endless;
-
-impl From<Endless> for UpstreamError {
-    fn from(_: Endless) -> Self {
-        Self::protocol("a search that finds more than there is")
-    }
+    /// For the next opening; `None`: nothing that could be brought up to date.
+    pub known: Option<Known>,
+    pub how: Opening,
 }
 
 /// Pages that are asked for ahead.
@@ -98,8 +47,8 @@ pub(super) struct Question {
 /// The listing, and the search for what is marked `\Deleted`, on their way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    listing: Tag,
-    deleted: Tag,
+    pub listing: Tag,
+    pub deleted: Tag,
 }
 
 impl Asked {
@@ -108,13 +57,18 @@ impl Asked {
     }
 }
 
-/// Asks for both. Nothing that the mailbox has to be known for.
+/// Asks for both, where there is a `basis` only for what it does not have.
+/// Nothing that the mailbox has to be known for.
 pub(super) async fn ask(
     connection: &mut Connection,
     capabilities: &Capabilities,
     needs: Needs,
+    basis: Option<&Basis>,
 ) -> Result<Asked, UpstreamError> {
-    let listing = Command::new("UID FETCH 1:*").items(&items(needs, false));
+    let listing = match basis {
+        Some(basis) => basis.news(),
+        None => Command::new("UID FETCH 1:*").items(&items(needs, false)),
+    };
     Ok(Asked {
         listing: connection.send(listing).await?,
         deleted: connection.send(search(capabilities, "DELETED")).await?,
@@ -125,51 +79,103 @@ pub(super) async fn ask(
 /// its SELECT.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    uid_validity: u32,
+    pub point: Point,
     question: Question,
-    listing: Listing,
+    /// Messages in the mailbox now.
+    pub exists: u32,
+    /// What was known before.
+    pub basis: Option<Basis>,
+    pub listing: Listing,
+    /// Why the listing is of no use.
+    pub doubt: Option<ListingError>,
+    pub searches: Searches,
     deleted: FoundUids,
     hidden: FoundUids,
-    /// What is found now is hidden, not deleted.
-    searches_hidden: bool,
+    pub all: FoundUids,
+}
+
+/// What it is that searches find now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Searches {
+    Deleted,
+    Hidden,
+    All,
 }
 
 impl Hearing {
     /// A mailbox that was just selected.
     pub fn new(selected: &Selected, question: Question) -> Result<Self, UpstreamError> {
-        Self::of(selected.uid_validity, selected.exists, question)
+        let point = Point {
+            uid_validity: selected.uid_validity,
+            uid_next: selected.uid_next,
+            highest_modseq: selected.highest_modseq,
+        };
+        Self::of(point, selected.exists, question)
     }
 
-    fn of(uid_validity: u32, exists: u32, question: Question) -> Result<Self, UpstreamError> {
+    fn of(point: Point, exists: u32, question: Question) -> Result<Self, UpstreamError> {
         if exists > question.most {
             return Err(UpstreamError::Misconfigured(
                 "the mailbox has too many messages".into(),
             ));
         }
         Ok(Self {
-            uid_validity,
+            point,
             question,
+            exists,
+            basis: None,
             listing: Listing::new(exists, question.most, question.needs),
+            doubt: None,
+            searches: Searches::Deleted,
             deleted: FoundUids::new(exists),
             hidden: FoundUids::new(exists),
-            searches_hidden: false,
+            all: FoundUids::new(exists),
         })
     }
 
+    /// The most messages that the mailbox may hold.
+    pub fn most(&self) -> u32 {
+        self.question.most
+    }
+
     pub fn hear(&mut self, event: Event) -> Result<(), UpstreamError> {
-        if uid_validity(&event).is_some_and(|other| other != self.uid_validity) {
+        if uid_validity(&event).is_some_and(|other| other != self.point.uid_validity) {
             return Err(UpstreamError::temporary(
                 "UIDVALIDITY changed while listing",
             ));
         }
         match event {
             Event::Row(row) => self.row(row),
-            Event::Exists(exists) => self.listing.exists(exists).map_err(wrong),
-            Event::Expunge(seq) => self.listing.expunge(seq).map_err(wrong),
-            Event::Found(found) if self.searches_hidden => Ok(self.hidden.add(found)?),
-            Event::Found(found) => Ok(self.deleted.add(found)?),
+            Event::Exists(exists) => {
+                self.counts(exists.checked_sub(self.exists).map(|_| exists))?;
+                self.list(|listing| listing.exists(exists))
+            }
+            Event::Expunge(seq) => {
+                let left = self
+                    .exists
+                    .checked_sub(1)
+                    .filter(|_| seq > 0 && seq <= self.exists);
+                self.counts(left)?;
+                self.list(|listing| listing.expunge(seq))
+            }
+            Event::Vanished(vanished) if !vanished.is_earlier => {
+                self.counts(self.exists.checked_sub(vanished.count()))?;
+                self.list(|listing| listing.vanished(&vanished.uids))
+            }
+            Event::Found(found) => Ok(match self.searches {
+                Searches::Deleted => self.deleted.add(found),
+                Searches::Hidden => self.hidden.add(found),
+                Searches::All => self.all.add(found),
+            }?),
             _ => Ok(()),
         }
+    }
+
+    /// How many messages there are now; `None`: that cannot be, whatever the
+    /// listing is worth.
+    fn counts(&mut self, exists: Option<u32>) -> Result<(), UpstreamError> {
+        self.exists = exists.ok_or_else(|| wrong(ListingError::NoSuchMessage))?;
+        Ok(())
     }
 
     fn row(&mut self, row: Row) -> Result<(), UpstreamError> {
@@ -181,10 +187,33 @@ impl Hearing {
                 self.hidden.add([uid..=uid])?;
             }
         }
-        self.listing.row(row).map_err(wrong)
+        if let (Some(basis), Some(uid), Some(_)) = (&mut self.basis, row.uid, row.octets) {
+            basis.heard(uid);
+        }
+        self.list(|listing| listing.row(row))
     }
 
-    async fn wait(
+    /// Tells the listing. What it cannot make sense of is the end of what was
+    /// built on a basis, or where it may be clear at a second look: of all others
+    /// it is an error.
+    fn list(
+        &mut self,
+        tell: impl FnOnce(&mut Listing) -> Result<(), ListingError>,
+    ) -> Result<(), UpstreamError> {
+        if self.doubt.is_some() {
+            return Ok(());
+        }
+        match tell(&mut self.listing) {
+            Ok(()) => Ok(()),
+            Err(error) if self.basis.is_some() || error == ListingError::Unclear => {
+                self.doubt = Some(error);
+                Ok(())
+            }
+            Err(error) => Err(wrong(error)),
+        }
+    }
+
+    pub async fn wait(
         &mut self,
         connection: &mut Connection,
         tag: Tag,
@@ -206,6 +235,21 @@ impl Hearing {
         // FETCH 1:* is refused by some where there is nothing (Cyrus).
         let is_empty = self.listing.is_empty();
         match asked {
+            Some(asked) if self.basis.is_some() => {
+                if let Some((entries, details, known)) =
+                    self.refresh(connection, capabilities, asked).await?
+                {
+                    return Ok(Contents {
+                        entries,
+                        details,
+                        deleted: self.deleted.complete(),
+                        hidden: self.hidden.complete(),
+                        known: Some(known),
+                        how: Opening::Refreshed,
+                    });
+                }
+                self.list_anew(connection, capabilities).await?;
+            }
             Some(Asked { listing, deleted }) if is_empty => {
                 self.wait(connection, listing).await?;
                 self.wait(connection, deleted).await?;
@@ -213,13 +257,36 @@ impl Hearing {
             Some(asked) => self.hear_all(connection, capabilities, asked).await?,
             None => self.ask_and_hear(connection, capabilities).await?,
         }
+        if self.doubt.is_some() {
+            self.list_anew(connection, capabilities).await?;
+        }
+        if let Some(error) = self.doubt {
+            return Err(UpstreamError::temporary(error.to_string().as_str()));
+        }
         let (entries, details) = self.listing.finish().map_err(wrong)?;
+        // Numbers that do not follow the UIDs could not be told next time.
+        let is_regular = entries.windows(2).all(|two| two[0].place < two[1].place);
+        let known = is_regular
+            .then(|| Known::new(self.point, self.question.needs, &entries, &details))
+            .flatten();
         Ok(Contents {
             entries,
             details,
             deleted: self.deleted.complete(),
             hidden: self.hidden.complete(),
+            known,
+            how: Opening::Listed,
         })
+    }
+
+    /// Lists all of the mailbox, whatever was heard of it so far.
+    async fn list_anew(
+        &mut self,
+        connection: &mut Connection,
+        capabilities: &Capabilities,
+    ) -> Result<(), UpstreamError> {
+        *self = Self::of(self.point, self.exists, self.question)?;
+        self.ask_and_hear(connection, capabilities).await
     }
 
     async fn ask_and_hear(
@@ -234,10 +301,11 @@ impl Hearing {
         if let Some(limit) = capabilities.message_limit().filter(|it| *it < exists) {
             return self.hear_pages(connection, exists, limit).await;
         }
-        let asked = ask(connection, capabilities, self.question.needs).await?;
+        let asked = ask(connection, capabilities, self.question.needs, None).await?;
         let answer = self.wait(connection, asked.listing).await?;
         listed(answer, self.question.needs)?;
-        self.hear_searches(connection, capabilities, asked).await
+        self.hear_searches(connection, capabilities, asked).await?;
+        Ok(())
     }
 
     /// What was asked for ahead. A server that did not know by then which mailbox
@@ -248,20 +316,18 @@ impl Hearing {
         capabilities: &Capabilities,
         asked: Asked,
     ) -> Result<(), UpstreamError> {
-        let needs = self.question.needs;
         let answer = self.wait(connection, asked.listing).await?;
-        match listed(answer, needs) {
+        match listed(answer, self.question.needs) {
             Ok(()) => self.hear_searches(connection, capabilities, asked).await,
             Err(UpstreamError::Protocol(_)) => {
                 self.wait(connection, asked.deleted).await?;
-                *self = Self::of(self.uid_validity, self.listing.exists_now(), self.question)?;
-                self.ask_and_hear(connection, capabilities).await
+                self.list_anew(connection, capabilities).await
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn hear_searches(
+    pub async fn hear_searches(
         &mut self,
         connection: &mut Connection,
         capabilities: &Capabilities,
@@ -270,10 +336,10 @@ impl Hearing {
         let mut found = self.wait(connection, asked.deleted).await?;
         // Behind the first: which of two answers is whose is not told by all.
         if self.question.hidden && is_whole(&found) {
-            self.searches_hidden = true;
+            self.searches = Searches::Hidden;
             let search = connection.send(search_hidden(capabilities)).await?;
             found = self.wait(connection, search).await?;
-            self.searches_hidden = false;
+            self.searches = Searches::Deleted;
         }
         if !is_whole(&found) {
             // No search: the flags themselves tell.
@@ -318,7 +384,7 @@ fn wrong(error: ListingError) -> UpstreamError {
     UpstreamError::protocol(error.to_string().as_str())
 }
 
-fn is_whole(found: &Status) -> bool {
+pub(super) fn is_whole(found: &Status) -> bool {
     found.kind == Kind::Ok && !found.is_coded("MESSAGELIMIT")
 }
 
@@ -331,7 +397,7 @@ fn listed(answer: Status, needs: Needs) -> Result<(), UpstreamError> {
     answer.ok_or_error("listing").map(drop)
 }
 
-fn search(capabilities: &Capabilities, key: &'static str) -> Command {
+pub(super) fn search(capabilities: &Capabilities, key: &'static str) -> Command {
     if capabilities.has("ESEARCH") {
         Command::new("UID SEARCH RETURN (ALL)").word(key)
     } else {
@@ -344,7 +410,7 @@ fn search_hidden(capabilities: &Capabilities) -> Command {
 }
 
 /// The data items of a listing.
-fn items(needs: Needs, flags: bool) -> String {
+pub(super) fn items(needs: Needs, flags: bool) -> String {
     let mut items = "UID RFC822.SIZE".to_owned();
     for (wanted, item) in [
         (flags, " FLAGS"),
@@ -375,26 +441,6 @@ fn pages(exists: u32, limit: u32, needs: Needs) -> impl Iterator<Item = Command>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_that_overlap_hide_all_that_they_hold() {
-        let mut deleted = FoundUids::new(10);
-        assert!(deleted.add([9..=9, 1..=100, 5..=6, 100..=120]).is_ok());
-        let deleted = deleted.complete();
-        assert!(
-            [1, 7, 50, 101, 120]
-                .iter()
-                .all(|uid| deleted.contains(*uid))
-        );
-        assert!([0, 121].iter().all(|uid| !deleted.contains(*uid)));
-    }
-
-    #[test]
-    fn a_search_finds_no_more_than_there_is() {
-        let mut deleted = FoundUids::new(10);
-        assert!(deleted.add((1..=1020).map(|uid| uid..=uid)).is_ok());
-        assert!(deleted.add([1..=1]).is_err());
-    }
 
     #[test]
     fn pages_cover_the_mailbox_and_no_more() {

@@ -17,6 +17,7 @@ use super::{transport, utf7};
 use crate::maildrop::{Policy, SeenPolicy};
 use crate::sasl::Credentials;
 use crate::upstream::finding::certificate_advice;
+use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{Finding, UpstreamError, UpstreamSession as _};
 
 /// Walks from DNS to the listing of the mailbox, or to the capabilities where
@@ -152,6 +153,7 @@ async fn walk(
         config: Arc::new(config.clone()),
         shared: Arc::default(),
         store: None,
+        snapshots: Arc::new(Snapshots::new(None, &config.name)),
         has_store,
         policy: Arc::new(policy.clone()),
         metrics: Arc::default(),

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use super::config::Config;
 use super::connection::{Connection, Event, Tag};
 use super::folders::Finder;
+use super::known::Known;
 use super::login::{self, Capabilities, Greeted, LoggedIn, capability_code, hear_capabilities};
 use super::opening::{Flight, Question};
 use super::session::{Place, folder_key};
 use super::shared::Presumed;
-use super::snapshot::{finder, needs, needs_layout};
+use super::snapshot::{finder, known, needs, needs_layout};
 use super::status::Kind;
 use crate::maildrop::{DeletePolicy, FolderName};
 use crate::sasl::Credentials;
@@ -29,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Early {
     presumed: Presumed,
     question: Question,
+    known: Option<Known>,
     finder: Finder,
 }
 
@@ -64,9 +66,9 @@ impl Early {
         let presumed = place.shared.presumed()?;
         let needs = needs(policy, &presumed.capabilities).ok()?;
         let (finder, _) = finder(policy, &presumed.capabilities, None);
+        let key = folder_key(credentials.mailbox(), "INBOX");
         let hides_by_store = match &place.store {
             Some(store) if policy.delete == DeletePolicy::Hide => {
-                let key = folder_key(credentials.mailbox(), "INBOX");
                 !store.folder(&key).await.ok()?.hidden.is_empty()
             }
             _ => false,
@@ -74,6 +76,7 @@ impl Early {
         let most = place.config.limits.messages;
         Some(Self {
             question: Question::new(policy, "INBOX", false, hides_by_store, needs, most),
+            known: known(&place.snapshots, &key).await,
             presumed,
             finder,
         })
@@ -104,8 +107,14 @@ impl Early {
             false => Some(connection.send(login::ask()).await?),
         };
         let capabilities = &self.presumed.capabilities;
-        let flight =
-            Flight::send(&mut connection, capabilities, self.question, &self.finder).await?;
+        let flight = Flight::send(
+            &mut connection,
+            capabilities,
+            self.question,
+            self.known,
+            &self.finder,
+        )
+        .await?;
         let sent = LoginSent {
             identity,
             login,

@@ -1,7 +1,9 @@
 //! The listing of a mailbox, held to EXISTS: it is whole, or it is an error.
 //! Pure.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 
 use super::fetch::{self, Row};
 
@@ -26,6 +28,12 @@ pub(super) struct Listing {
     sizes: Vec<u64>,
     /// Which places are still there, once something was expunged.
     places: Option<Places>,
+    /// Of the places, how many were known before: the first.
+    known: u32,
+    /// The highest UID of these.
+    highest: u32,
+    /// Places by UID, once something vanished.
+    by_uid: Option<HashMap<u32, usize>>,
     details: Details,
 }
 
@@ -50,6 +58,16 @@ pub(super) struct Needs {
     pub email_id: bool,
     /// X-GM-MSGID.
     pub gmail_id: bool,
+}
+
+impl Needs {
+    /// Whether all of the others are among these.
+    pub fn cover(self, others: Self) -> bool {
+        (self.arrival || !others.arrival)
+            && (self.guid || !others.guid)
+            && (self.email_id || !others.email_id)
+            && (self.gmail_id || !others.gmail_id)
+    }
 }
 
 /// The answers to [`Needs`] by place; no memory is taken for what was not asked
@@ -103,6 +121,17 @@ impl Details {
         Ok(())
     }
 
+    /// These, and nothing of the other messages of a mailbox of `exists`.
+    fn extended(mut self, exists: u32, needs: Needs) -> Self {
+        let fresh = Self::new(exists, needs);
+        self.arrivals.resize(fresh.arrivals.len(), None);
+        self.guids.resize(fresh.guids.len(), None);
+        self.email_ids.resize(fresh.email_ids.len(), None);
+        self.gmail_ids.resize(fresh.gmail_ids.len(), None);
+        self.octets_left = fresh.octets_left;
+        self
+    }
+
     /// When it arrived, in seconds since 1970.
     pub fn arrival(&self, place: u32) -> Option<i64> {
         let stored = self.arrivals.get(place as usize).copied().flatten()?;
@@ -139,6 +168,11 @@ pub(super) enum ListingError {
     Contradiction,
     #[error("the mailbox has too many messages")]
     TooMany,
+    /// Of what was known before.
+    #[error("the size of a message is not what it was")]
+    Changed,
+    #[error("a message is gone, and it is not clear which one")]
+    Unclear,
 }
 
 impl Listing {
@@ -152,8 +186,36 @@ impl Listing {
             uids: vec![0; exists as usize],
             sizes: vec![0; exists as usize],
             places: None,
+            known: 0,
+            highest: 0,
+            by_uid: None,
             details: Details::new(exists, needs),
         }
+    }
+
+    /// A listing of such a mailbox whose first messages are known: `entries`, by
+    /// ascending UID, and what is behind them is to be listed. Rows of those that
+    /// are known must agree. `None`: more are known than there are.
+    pub fn knowing(
+        exists: u32,
+        most: u32,
+        needs: Needs,
+        entries: &[Entry],
+        details: Details,
+    ) -> Option<Self> {
+        let known = u32::try_from(entries.len()).ok()?;
+        if known > exists {
+            return None;
+        }
+        let mut listing = Self::new(exists, most, Needs::default());
+        for (place, entry) in entries.iter().enumerate() {
+            *listing.uids.get_mut(place)? = entry.uid;
+            *listing.sizes.get_mut(place)? = entry.octets.checked_add(1)?;
+        }
+        listing.known = known;
+        listing.highest = entries.last().map_or(0, |entry| entry.uid);
+        listing.details = details.extended(exists, needs);
+        Some(listing)
     }
 
     /// Messages that are to be listed.
@@ -164,11 +226,6 @@ impl Listing {
     /// Whether nothing was there when the listing was asked for.
     pub fn is_empty(&self) -> bool {
         self.uids.is_empty()
-    }
-
-    /// Messages in the mailbox now, those that came meanwhile included.
-    pub fn exists_now(&self) -> u32 {
-        self.exists
     }
 
     /// A row of the listing, or news of a message's flags.
@@ -187,13 +244,21 @@ impl Listing {
         else {
             return Err(ListingError::NoSuchMessage);
         };
+        let was_known = place < self.known as usize;
         if let Some(uid) = row.uid {
-            if *known != 0 && *known != uid {
+            let is_behind = was_known || uid > self.highest;
+            if (*known != 0 && *known != uid) || !is_behind {
                 return Err(ListingError::Contradiction);
             }
             *known = uid;
+            if let Some(by_uid) = &mut self.by_uid {
+                by_uid.insert(uid, place);
+            }
         }
         if let Some(octets) = row.octets {
+            if was_known && octets.checked_add(1) != Some(*size) {
+                return Err(ListingError::Changed);
+            }
             *size = octets.checked_add(1).ok_or(ListingError::Contradiction)?;
         }
         if let Some(details) = row.details {
@@ -221,13 +286,59 @@ impl Listing {
         }
         self.exists -= 1;
         if seq <= self.due {
-            let due = self.due;
-            self.places
-                .get_or_insert_with(|| Places::all(due))
-                .remove(seq);
-            self.due -= 1;
+            let place = self.place(seq);
+            if let (Some(by_uid), Some(uid)) = (&mut self.by_uid, self.uids.get(place)) {
+                by_uid.remove(uid);
+            }
+            self.remove(place);
         }
         Ok(())
+    }
+
+    /// VANISHED without `EARLIER` (RFC 7162 §3.2.10.2): the messages with these
+    /// UIDs are gone, those behind each move up.
+    pub fn vanished(&mut self, uids: &[RangeInclusive<u32>]) -> Result<(), ListingError> {
+        for range in uids {
+            if u64::from(range.end() - range.start()) >= self.exists.into() {
+                return Err(ListingError::NoSuchMessage);
+            }
+            for uid in range.clone() {
+                self.vanish(uid)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn vanish(&mut self, uid: u32) -> Result<(), ListingError> {
+        let left = self.exists.checked_sub(1);
+        self.exists = left.ok_or(ListingError::NoSuchMessage)?;
+        let mut by_uid = self.by_uid.take().unwrap_or_else(|| self.listed());
+        let place = by_uid.remove(&uid);
+        self.by_uid = Some(by_uid);
+        match place {
+            Some(place) => self.remove(place),
+            // Nobody has told yet which one that is, unless it came later.
+            None if self.exists < self.due => return Err(ListingError::Unclear),
+            None if self.uids.contains(&0) => return Err(ListingError::Unclear),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The places of all messages that are there and have a UID.
+    fn listed(&self) -> HashMap<u32, usize> {
+        let places = (1..=self.due).map(|seq| self.place(seq));
+        let listed = places.filter_map(|place| Some((*self.uids.get(place)?, place)));
+        listed.filter(|(uid, _)| *uid != 0).collect()
+    }
+
+    /// What was at this place is gone.
+    fn remove(&mut self, place: usize) {
+        let due = u32::try_from(self.uids.len()).unwrap_or(u32::MAX);
+        self.places
+            .get_or_insert_with(|| Places::all(due))
+            .remove(place);
+        self.due -= 1;
     }
 
     /// The messages by ascending UID, if all that are due were named.
@@ -292,9 +403,9 @@ impl Places {
         at
     }
 
-    /// Takes out the `seq`-th that is there.
-    fn remove(&mut self, seq: u32) {
-        let mut at = self.of(seq) + 1;
+    /// Takes out a place that is there.
+    fn remove(&mut self, place: usize) {
+        let mut at = place + 1;
         while let Some(count) = self.0.get_mut(at) {
             *count = count.saturating_sub(1);
             at += at & at.wrapping_neg();

@@ -1,10 +1,15 @@
 //! Opening a mailbox: SELECT or EXAMINE, and what is told meanwhile.
 
+use std::ops::RangeInclusive;
+
 use super::command::Command;
 use super::connection::{Connection, Event, uid_validity};
 use super::fetch::HIDDEN;
 use super::status::{Code, Kind, Status};
 use crate::upstream::{Reason, UpstreamError};
+
+/// Ranges of UIDs that are heard to be gone.
+const MOST_VANISHED: usize = 200_000;
 
 /// What SELECT or EXAMINE told (RFC 3501 §6.3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +17,10 @@ pub(super) struct Selected {
     pub exists: u32,
     pub uid_validity: u32,
     pub read_only: bool,
+    /// UIDNEXT, where it was told.
+    pub uid_next: Option<u32>,
+    /// HIGHESTMODSEQ (RFC 7162 §3.1.2.1), where it was told.
+    pub highest_modseq: Option<u64>,
     /// The keyword of hidden messages is in use there.
     pub hides: bool,
     /// Flags whose changes last, where it was told which.
@@ -32,6 +41,8 @@ impl Selected {
             exists: 0,
             uid_validity: 1,
             read_only: false,
+            uid_next: None,
+            highest_modseq: None,
             hides: false,
             permanent: Some(flags.iter().map(|flag| (*flag).to_owned()).collect()),
         }
@@ -96,6 +107,10 @@ async fn is_gone(
 pub(super) struct Told {
     exists: Option<u32>,
     uid_validity: Option<u32>,
+    uid_next: Option<u32>,
+    highest_modseq: Option<u64>,
+    /// Gone since the state that SELECT named (RFC 7162 §3.2.5.1).
+    pub vanished: Vec<RangeInclusive<u32>>,
     permanent: Option<Vec<String>>,
     hides: bool,
     /// What the user may do there (RFC 4314), where that was asked and told.
@@ -108,15 +123,28 @@ impl Told {
         match event {
             Event::Exists(now) => self.exists = Some(now),
             Event::Expunge(_) => self.exists = self.exists.and_then(|now| now.checked_sub(1)),
+            // What is too much is left out, and missed when all is counted.
+            Event::Vanished(vanished) if vanished.is_earlier => {
+                let room = MOST_VANISHED.saturating_sub(self.vanished.len());
+                self.vanished.extend(vanished.uids.into_iter().take(room));
+            }
+            Event::Vanished(vanished) => {
+                self.exists = self
+                    .exists
+                    .and_then(|now| now.checked_sub(vanished.count()));
+            }
             Event::MyRights(rights) => self.rights = Some(rights),
             Event::Hides => self.hides = true,
-            Event::Untagged(Status {
-                code: Some(Code::PermanentFlags(flags)),
-                ..
-            }) => {
-                self.hides |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(HIDDEN));
-                self.permanent = Some(flags);
-            }
+            Event::Untagged(status) => match status.code {
+                Some(Code::PermanentFlags(flags)) => {
+                    self.hides |= flags.iter().any(|flag| flag.eq_ignore_ascii_case(HIDDEN));
+                    self.permanent = Some(flags);
+                }
+                Some(Code::UidNext(uid)) => self.uid_next = Some(uid),
+                Some(Code::HighestModSeq(modseq)) => self.highest_modseq = Some(modseq),
+                Some(Code::NoModSeq) => self.highest_modseq = None,
+                _ => {}
+            },
             _ => {}
         }
     }
@@ -145,6 +173,8 @@ impl Told {
                 exists,
                 uid_validity,
                 read_only: answer.code == Some(Code::ReadOnly),
+                uid_next: self.uid_next,
+                highest_modseq: self.highest_modseq,
                 hides: self.hides,
                 permanent: self.permanent.take(),
             }),

@@ -15,6 +15,7 @@ use crate::maildrop::Policy;
 use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Mechanism};
 use crate::store::Store;
+use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 mod ahead;
@@ -28,6 +29,7 @@ mod disposal;
 mod early;
 mod fetch;
 mod folders;
+mod found_uids;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -53,6 +55,7 @@ mod uid_set;
 mod untagged;
 mod update;
 mod utf7;
+mod warm;
 
 pub use config::{Config, Limits, Security, Timeouts};
 pub use diagnosis::diagnose;
@@ -64,6 +67,7 @@ pub struct Imap {
     config: Arc<Config>,
     shared: Arc<Shared>,
     store: Option<Store>,
+    snapshots: Arc<Snapshots>,
     metrics: Arc<Metrics>,
 }
 
@@ -73,6 +77,7 @@ impl Imap {
     pub fn new(config: Config, store: Option<Store>) -> Self {
         Self {
             shared: Arc::new(Shared::new(config.economy.rest)),
+            snapshots: Arc::new(Snapshots::new(store.clone(), &config.name)),
             config: Arc::new(config),
             store,
             metrics: Arc::default(),
@@ -97,6 +102,7 @@ impl Upstream for Imap {
             config: Arc::clone(&self.config),
             shared: Arc::clone(&self.shared),
             store: self.store.clone(),
+            snapshots: Arc::clone(&self.snapshots),
             metrics: Arc::clone(&self.metrics),
             has_store: self.store.is_some(),
             policy,

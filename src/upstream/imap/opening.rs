@@ -2,14 +2,16 @@
 //! sent in one write, and all of it is heard afterwards.
 
 use super::command::Command;
-use super::connection::{Connection, Event, Tag};
+use super::connection::{Connection, Event, Resync, Tag};
 use super::contents::{self, Asked, Contents, Hearing};
 use super::disposal::may_write;
 use super::folders::{Finder, list_all};
+use super::known::Known;
 use super::listing::Needs;
 use super::login::Capabilities;
 use super::mailbox::{Selected, Told, select_command};
 use super::status::{Kind, Status};
+use super::warm::Basis;
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::upstream::UpstreamError;
 
@@ -68,25 +70,42 @@ pub(super) struct Flight {
     /// `None`: it waits until all else is answered.
     select: Option<Tag>,
     contents: Option<Asked>,
+    /// `ENABLE QRESYNC`.
+    enable: Option<Tag>,
+    /// What `contents` brings up to date.
+    basis: Option<Basis>,
+    /// SELECT has a parameter that not all servers take.
+    is_resync: bool,
 }
 
 impl Flight {
     /// Sends what opens the folder, and what `finder` has to know. What cannot be
-    /// sent without waiting for an answer is left for later.
+    /// sent without waiting for an answer is left for later. `known` is the folder
+    /// as it was.
     pub async fn send(
         connection: &mut Connection,
         capabilities: &Capabilities,
         question: Question,
+        known: Option<Known>,
         finder: &Finder,
     ) -> Result<Self, UpstreamError> {
-        let select = select_command(&question.name, question.writes)?;
+        let mut select = select_command(&question.name, question.writes)?;
         let mut flight = Self {
             lists: Vec::new(),
             rights: None,
             select: None,
             contents: None,
+            enable: None,
+            basis: None,
+            is_resync: false,
             question,
         };
+        let can_resync = capabilities.has("QRESYNC") && capabilities.has("ENABLE");
+        if can_resync && connection.resync == Resync::Unasked {
+            let enable = Command::new("ENABLE QRESYNC");
+            flight.enable = Some(connection.send(enable).await?);
+            connection.resync = Resync::Enabled;
+        }
         for command in finder.commands(capabilities)? {
             flight.lists.push(connection.send(command).await?);
         }
@@ -97,11 +116,19 @@ impl Flight {
         if let Some(rights) = flight.question.rights(capabilities)? {
             flight.rights = Some(connection.send(rights).await?);
         }
+        let needs = flight.question.needs;
+        flight.basis = known.and_then(|known| Basis::new(known, needs, capabilities));
+        let since = flight.basis.as_ref().and_then(|it| it.since(connection));
+        if let Some((uid_validity, modseq)) = since {
+            select = select.since(uid_validity, modseq);
+            flight.is_resync = true;
+        }
         flight.select = Some(connection.send(select).await?);
         // How the listing is asked for depends on EXISTS then.
         if capabilities.message_limit().is_none() {
-            let needs = flight.question.needs;
-            flight.contents = Some(contents::ask(connection, capabilities, needs).await?);
+            let basis = flight.basis.as_ref();
+            let asked = contents::ask(connection, capabilities, needs, basis).await?;
+            flight.contents = Some(asked);
         }
         Ok(flight)
     }
@@ -115,7 +142,8 @@ impl Flight {
     pub async fn forget(self, connection: &mut Connection) -> Result<(), UpstreamError> {
         let deadline = connection.deadline();
         let asked = self.contents.into_iter().flat_map(Asked::tags);
-        let tags = self.lists.into_iter().chain(self.rights).chain(self.select);
+        let tags = self.lists.into_iter().chain(self.rights);
+        let tags = tags.chain(self.select).chain(self.enable);
         for tag in tags.chain(asked) {
             connection.wait(tag, deadline, |_| Ok(())).await?;
         }
@@ -135,12 +163,15 @@ impl Flight {
             mut lists,
             rights,
             select,
-            contents,
+            mut contents,
+            enable,
+            mut basis,
+            is_resync,
         } = self;
         let deadline = connection.deadline();
         let mut told = Told::default();
         let mut is_refused = false;
-        let answer = {
+        let mut answer = {
             // A server may answer in any order.
             let mut hear = |event| match event {
                 Event::List(listed) => finder.hear(listed),
@@ -149,6 +180,12 @@ impl Flight {
                     Ok(())
                 }
             };
+            if let Some(enable) = enable {
+                let answer = connection.wait(enable, deadline, &mut hear).await?;
+                if answer.kind != Kind::Ok {
+                    connection.resync = Resync::Refused;
+                }
+            }
             let select = match select {
                 Some(select) => select,
                 None => {
@@ -166,6 +203,26 @@ impl Flight {
             };
             connection.wait(select, deadline, &mut hear).await?
         };
+        let is_no_word = matches!(answer.refusal("SELECT"), UpstreamError::Protocol(_));
+        if is_resync && answer.kind == Kind::Bad && is_no_word {
+            // It does not take the parameter after all.
+            connection.resync = Resync::Refused;
+            basis = None;
+            told = Told::default();
+            let mut hear = |event| match event {
+                Event::List(listed) => finder.hear(listed),
+                other => {
+                    told.hear(other);
+                    Ok(())
+                }
+            };
+            for tag in contents.take().into_iter().flat_map(Asked::tags) {
+                connection.wait(tag, deadline, &mut hear).await?;
+            }
+            let select = select_command(&question.name, question.writes)?;
+            let select = connection.send(select).await?;
+            answer = connection.wait(select, deadline, &mut hear).await?;
+        }
         let selected = told.selected(answer, &question.name)?;
         let hidden = !question.is_shared && (question.hides || selected.hides);
         let asked = contents::Question {
@@ -174,6 +231,9 @@ impl Flight {
             most: question.most,
         };
         let mut hearing = Hearing::new(&selected, asked)?;
+        if let Some(basis) = basis {
+            hearing = hearing.knowing(basis, &selected, &told.vanished);
+        }
         {
             let mut hear = |event| match event {
                 Event::List(listed) => finder.hear(listed),

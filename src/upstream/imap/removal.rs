@@ -256,6 +256,9 @@ impl ImapSession {
                 .filter(|uid| !is_left(uid))
                 .collect();
             self.shared.settle_unfinished(&folder.key, &gone);
+            if job.verified && !gone.is_empty() {
+                self.strike(folder, &gone).await;
+            }
         }
         let mut marked: Vec<u32> = self
             .shared

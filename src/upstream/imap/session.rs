@@ -25,6 +25,7 @@ use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPoli
 use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Learned, MessageKey, Store};
+use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
 
 /// How long LOGOUT may take; nobody waits for it.
@@ -35,6 +36,7 @@ pub(super) struct Place {
     pub config: Arc<Config>,
     pub shared: Arc<Shared>,
     pub store: Option<Store>,
+    pub snapshots: Arc<Snapshots>,
     /// There is a store, even where this session does not look into it.
     pub has_store: bool,
     pub policy: Arc<Policy>,
@@ -46,6 +48,8 @@ pub(super) struct ImapSession {
     pub(super) config: Arc<Config>,
     pub(super) shared: Arc<Shared>,
     pub(super) store: Option<Store>,
+    /// Of the folders, from one opening to the next.
+    pub(super) snapshots: Arc<Snapshots>,
     pub(super) has_store: bool,
     pub(super) policy: Arc<Policy>,
     pub(super) metrics: Arc<Metrics>,
@@ -125,6 +129,7 @@ impl ImapSession {
             config,
             shared,
             store,
+            snapshots,
             has_store,
             policy,
             metrics,
@@ -137,6 +142,7 @@ impl ImapSession {
             config,
             shared,
             store,
+            snapshots,
             has_store,
             policy,
             metrics,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::contents::Contents;
 use super::disposal::Circumstances;
 use super::folders::{Finder, Layout, Search};
-use super::listing::{Entry, Needs};
+use super::known::Known;
+use super::listing::{Details, Entry, Needs};
 use super::login::Capabilities;
 use super::mailbox;
 use super::opening::{Flight, Listing, Question};
@@ -15,9 +16,9 @@ use crate::maildrop::{
     DeletePolicy, Ingredient, Ingredients, Maildrop, MessageIndex, Policy, SpecialUse,
     UniqueIdFormat,
 };
-use crate::metrics::Opening;
-use crate::store::Kept;
+use crate::store::{FolderKey, Kept};
 use crate::upstream::assembly::{self, Assembled, Assembly, Candidate};
+use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{UpstreamError, calendar};
 
 /// What the policies move messages to, as searches of a [`Finder`].
@@ -121,6 +122,7 @@ impl ImapSession {
         (finder, targets): (&mut Finder, Targets),
     ) -> Result<Contents, UpstreamError> {
         let name = self.names.get(place).cloned().unwrap_or_default();
+        let key = self.folder_key(&name);
         let policy = Arc::clone(&self.policy);
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         let capabilities = &self.capabilities;
@@ -140,7 +142,8 @@ impl ImapSession {
                 if let Some(sent) = other {
                     sent.flight.forget(connection).await?;
                 }
-                Flight::send(connection, capabilities, question, beside).await?
+                let known = known(&self.snapshots, &key).await;
+                Flight::send(connection, capabilities, question, known, beside).await?
             }
         };
         let opened = flight.hear(connection, capabilities, beside).await?;
@@ -175,7 +178,10 @@ impl ImapSession {
             targets.delete.and_then(|it| finder.found(it)),
             targets.trash.and_then(|it| finder.found(it)),
         )?;
-        let contents = listing.contents(connection, capabilities).await?;
+        let mut contents = listing.contents(connection, capabilities).await?;
+        if let Some(known) = contents.known.take() {
+            self.snapshots.keep(&key, known.snapshot());
+        }
         if opens_to_write && !decision.writes {
             // Nothing will be written after all.
             let selected = mailbox::select(connection, &name, false).await?;
@@ -185,9 +191,8 @@ impl ImapSession {
                 ));
             }
         }
-        self.metrics.openings.get_or_create(&Opening::Listed).inc();
+        self.metrics.openings.get_or_create(&contents.how).inc();
         self.selected = Some(place);
-        let key = self.folder_key(&name);
         self.folders.push(Folder {
             name,
             key,
@@ -197,6 +202,18 @@ impl ImapSession {
             expiry: decision.expiry,
         });
         Ok(contents)
+    }
+
+    /// Messages of a folder have left: the next opening need not find that out.
+    pub(super) async fn strike(&self, folder: &Folder, gone: &[u32]) {
+        let gone: Vec<_> = gone.iter().map(|uid| *uid..=*uid).collect();
+        let known = known(&self.snapshots, &folder.key).await;
+        let known = known.filter(|it| it.point.uid_validity == folder.uid_validity);
+        let left =
+            known.and_then(|known| known.with(&[], &Details::new(0, Needs::default()), &gone));
+        if let Some(left) = left {
+            self.snapshots.keep(&folder.key, left.snapshot());
+        }
     }
 
     /// Adds what is shown of a folder to the maildrop. Returns messages that
@@ -297,6 +314,11 @@ impl ImapSession {
         });
         self.messages.retrieved = retrieved.collect();
     }
+}
+
+/// What is known of a folder from an earlier opening.
+pub(super) async fn known(snapshots: &Snapshots, folder: &FolderKey) -> Option<Known> {
+    Known::read(&*snapshots.get(folder).await?)
 }
 
 /// Whether it depends on how the server arranges its mailboxes what the policies

@@ -21,6 +21,15 @@ pub(super) struct Listed {
     pub is_selectable: bool,
 }
 
+impl Vanished {
+    /// How many messages these are, where it stands for EXPUNGE.
+    pub fn count(&self) -> u32 {
+        let count = |range: &RangeInclusive<u32>| u64::from(range.end() - range.start()) + 1;
+        let all: u64 = self.uids.iter().map(count).sum();
+        u32::try_from(all).unwrap_or(u32::MAX)
+    }
+}
+
 /// A NAMESPACE response (RFC 2342 §5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Namespaces {

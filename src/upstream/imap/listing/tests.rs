@@ -184,20 +184,142 @@ struct Plain {
     due: usize,
 }
 
+/// A listing of `exists` messages with UIDs 1, 2, 3, …, of which the first are
+/// known.
+fn knowing(exists: u32, known: u32) -> Listing {
+    let entry = |uid: u32| Entry {
+        uid,
+        place: uid - 1,
+        octets: 100 + u64::from(uid),
+    };
+    let entries: Vec<Entry> = (1..=known).map(entry).collect();
+    let nothing = Needs::default();
+    Listing::knowing(
+        exists,
+        1000,
+        nothing,
+        &entries,
+        Details::new(known, nothing),
+    )
+    .unwrap()
+}
+
+#[test]
+fn what_is_known_need_not_be_listed() {
+    let mut listing = knowing(5, 3);
+    listing.row(row(3, 3)).unwrap();
+    listing.row(row(5, 9)).unwrap();
+    listing.row(row(4, 7)).unwrap();
+    assert_eq!(uids(listing), Ok(vec![1, 2, 3, 7, 9]));
+    assert_eq!(uids(knowing(4, 3)), Err(ListingError::Incomplete));
+    assert_eq!(uids(knowing(3, 3)), Ok(vec![1, 2, 3]));
+}
+
+#[test]
+fn what_is_known_must_agree() {
+    // Another message has this number.
+    assert_eq!(
+        knowing(5, 3).row(row(2, 3)),
+        Err(ListingError::Contradiction)
+    );
+    // What is new has a higher UID than all that is known.
+    assert_eq!(
+        knowing(5, 3).row(row(4, 2)),
+        Err(ListingError::Contradiction)
+    );
+    let other = Row {
+        octets: Some(5),
+        ..row(2, 2)
+    };
+    assert_eq!(knowing(5, 3).row(other), Err(ListingError::Changed));
+    assert!(
+        Listing::knowing(
+            0,
+            9,
+            Needs::default(),
+            &[Entry {
+                uid: 1,
+                place: 0,
+                octets: 1
+            }],
+            Details::new(1, Needs::default())
+        )
+        .is_none()
+    );
+}
+
+#[test]
+fn needs_are_enough_where_nothing_is_missing() {
+    let arrival = Needs {
+        arrival: true,
+        ..Needs::default()
+    };
+    let all = Needs {
+        arrival: true,
+        guid: true,
+        email_id: true,
+        gmail_id: true,
+    };
+    assert!(all.cover(arrival) && arrival.cover(arrival) && arrival.cover(Needs::default()));
+    assert!(!arrival.cover(all) && !Needs::default().cover(arrival));
+}
+
+#[test]
+fn a_message_that_vanishes_before_it_was_listed_is_not_known() {
+    let mut listing = listing(3);
+    listing.row(row(1, 4)).unwrap();
+    assert_eq!(listing.vanished(&[7..=7]), Err(ListingError::Unclear));
+}
+
+#[test]
+fn no_more_vanish_than_there_are() {
+    for uids in [[1..=9], [0..=u32::MAX]] {
+        let mut listing = knowing(3, 3);
+        assert!(listing.vanished(&uids).is_err());
+    }
+    let mut listing = knowing(3, 3);
+    listing.vanished(&[1..=3]).unwrap();
+    assert!(listing.vanished(&[1..=1]).is_err());
+}
+
+#[test]
+fn one_message_is_not_taken_out_twice() {
+    let mut listing = knowing(3, 3);
+    listing.expunge(1).unwrap();
+    listing.vanished(&[2..=2]).unwrap();
+    assert!(listing.vanished(&[1..=1]).is_err());
+    let mut listing = knowing(3, 3);
+    listing.vanished(&[2..=2]).unwrap();
+    listing.expunge(1).unwrap();
+    assert!(listing.vanished(&[1..=1]).is_err());
+}
+
 proptest! {
     #[test]
     fn expunges_and_arrivals_at_any_time(
         exists in 1u32..40,
+        known in 0u32..40,
+        vanish in any::<bool>(),
         steps in prop::collection::vec((any::<bool>(), 0u32..80), 0..80),
     ) {
-        let mut listing = listing(exists);
+        let known = known.min(exists);
+        let mut listing = knowing(exists, known);
         let mut plain = Plain { uids: (1..=exists).collect(), due: exists as usize };
+        // Nobody could tell which one of those it is that vanishes.
+        for uid in known + 1..=exists {
+            if vanish {
+                listing.row(row(uid, uid)).unwrap();
+            }
+        }
         let mut next_uid = exists + 1;
         for (expunge, choice) in steps {
             let count = plain.uids.len() as u32;
             if expunge && count > 0 {
                 let at = (choice % count) as usize;
-                listing.expunge(at as u32 + 1).unwrap();
+                match vanish {
+                    true => listing.vanished(&[plain.uids[at]..=plain.uids[at]]).unwrap(),
+                    false => listing.expunge(at as u32 + 1).unwrap(),
+                }
                 plain.uids.remove(at);
                 plain.due -= usize::from(at < plain.due);
             } else {
@@ -213,6 +335,7 @@ proptest! {
         for (at, uid) in plain.uids.iter().enumerate() {
             listing.row(row(at as u32 + 1, *uid)).unwrap();
         }
-        prop_assert_eq!(uids(listing).unwrap(), plain.uids[..plain.due].to_vec());
+        let left = uids(listing).unwrap();
+        prop_assert_eq!(left, plain.uids[..plain.due].to_vec());
     }
 }
