@@ -68,6 +68,8 @@ pub(super) struct Ahead {
     failures: u32,
     /// The message being fetched was asked for ahead, or others behind it are.
     involved: bool,
+    /// How many of the queue have ended early.
+    done: usize,
     /// Octets kept of answers that came early.
     kept: u64,
     /// Whose text comes now, if it is one of the queue's.
@@ -110,8 +112,7 @@ pub(super) struct Claimed {
 }
 
 impl Ahead {
-    /// Nothing yet. Whole messages are not read ahead where each is marked as read
-    /// when it was delivered: that would have to wait for those ahead.
+    /// Nothing yet.
     pub fn new(limits: ReadAhead, shared: Arc<Shared>, metrics: Arc<Metrics>) -> Self {
         Self {
             limits,
@@ -127,6 +128,7 @@ impl Ahead {
             hits: 0,
             failures: 0,
             involved: false,
+            done: 0,
             kept: 0,
             coming: None,
         }
@@ -200,7 +202,8 @@ impl Ahead {
         self.failures = MISSES;
     }
 
-    fn miss(&mut self) {
+    /// What was asked for ahead is not what is wanted next.
+    pub fn miss(&mut self) {
         self.misses += 1;
         self.window.restart(false);
     }
@@ -260,6 +263,7 @@ impl Ahead {
     fn remove(&mut self, at: usize) -> Option<Asked> {
         let asked = self.queue.remove(at)?;
         self.octets -= asked.octets;
+        self.done -= usize::from(asked.is_done);
         self.kept -= kept(&asked);
         self.shared.ahead.give_back(asked.octets);
         if self.queue.is_empty() {
@@ -278,6 +282,7 @@ impl Ahead {
         self.waste(self.octets);
         self.shared.ahead.give_back(self.octets);
         self.octets = 0;
+        self.done = 0;
         self.kept = 0;
         self.coming = None;
         self.queue = VecDeque::new();
@@ -304,29 +309,31 @@ impl Ahead {
 
     /// Commands whose answers are due.
     fn due(&self) -> usize {
-        self.queue.iter().filter(|asked| !asked.is_done).count()
+        self.queue.len() - self.done
     }
 
-    /// Keeps what belongs to an answer of the queue while `wanted` is waited for.
-    /// Returns what does not.
-    pub fn hear(&mut self, event: Event, wanted: Option<u32>) -> Option<Event> {
+    /// Keeps what belongs to an answer of the queue while this message is waited
+    /// for, if any is. Returns what does not.
+    pub fn hear(&mut self, event: Event, wanted: Option<(u32, Tag)>) -> Option<Event> {
         if self.queue.is_empty() {
             return Some(event);
         }
-        let place = match &event {
-            Event::BodyStart(start) => match start.uid {
-                uid if uid == wanted && uid.is_some() => None,
-                None if wanted.is_some() => None,
-                uid => self.queue.iter().position(|it| {
-                    !it.is_done && !it.has_text && uid.is_none_or(|uid| uid == it.uid)
-                }),
-            },
-            Event::Chunk(_) | Event::BodyEnd => self.coming.and_then(|tag| self.place(tag)),
-            Event::Row(row) if row.with_body => match self.coming.take() {
-                Some(tag) => self.place(tag),
-                None => None,
-            },
-            Event::Done(tag, _) => self.place(*tag),
+        let place = match (&event, wanted) {
+            // Where it is not said whose text comes, it is the one waited for.
+            (Event::BodyStart(start), Some((uid, _)))
+                if start.uid.is_none_or(|other| other == uid) =>
+            {
+                None
+            }
+            (Event::Done(tag, _), Some((_, wanted))) if *tag == wanted => None,
+            (Event::BodyStart(start), _) => self.queue.iter().position(|it| {
+                !it.is_done && !it.has_text && start.uid.is_none_or(|uid| uid == it.uid)
+            }),
+            (Event::Chunk(_) | Event::BodyEnd, _) => self.coming.and_then(|tag| self.place(tag)),
+            (Event::Row(row), _) if row.with_body => {
+                self.coming.take().and_then(|tag| self.place(tag))
+            }
+            (Event::Done(tag, _), _) => self.place(*tag),
             _ => None,
         };
         let Some(at) = place else {
@@ -349,7 +356,10 @@ impl Ahead {
                 asked.has_text = true;
                 self.coming = Some(asked.tag);
             }
-            Event::Done(..) => asked.is_done = true,
+            Event::Done(..) => {
+                asked.is_done = true;
+                self.done += 1;
+            }
             _ => {}
         }
         match event {
@@ -408,8 +418,8 @@ impl Drop for Ahead {
 }
 
 impl ImapSession {
-    /// What was asked for already.
-    /// None: it is to be asked for when the connection is ready.
+    /// What was asked for already; `None`: nothing was, or not so that it can be
+    /// waited for.
     pub(super) async fn claim(&mut self, folder: usize, uid: u32, plan: Plan) -> Option<Claimed> {
         if self.ahead.queue.is_empty() {
             return None;
@@ -440,6 +450,7 @@ impl ImapSession {
         message: MessageIndex,
         portion: Portion,
     ) -> Result<(), UpstreamError> {
+        // Marking a message would have to wait for those behind it.
         let marks = self.policy.seen == SeenPolicy::OnRetr && portion == Portion::Whole;
         let listed = self.messages.octets.get(message).copied().unwrap_or(0);
         let fills = portion == Portion::Whole && listed > self.ahead.limits.session;

@@ -106,10 +106,36 @@ pub(super) struct Retrieval {
     /// So far the text is [`STAND_IN`].
     stands_in: bool,
     /// The current answer's text, where it is held until it is confirmed.
-    held: Option<BytesMut>,
+    held: Option<Held>,
     /// Read ahead while the retrieval began.
     first: Option<Bytes>,
     state: State,
+}
+
+/// Text that comes in pieces, most often in one.
+#[derive(Default)]
+struct Held {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Held {
+    fn push(&mut self, octets: Bytes) {
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = octets;
+            return;
+        }
+        // A piece keeps the buffer that it was read into.
+        self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        self.all.extend_from_slice(&octets);
+    }
+
+    fn octets(self) -> Bytes {
+        match self.all.is_empty() {
+            true => self.first,
+            false => self.all.freeze(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +223,9 @@ impl Retrieval {
                 State::Running => {}
                 State::Between(next) => {
                     self.plan = next;
+                    if session.ahead.is_involved() {
+                        session.ahead.miss();
+                    }
                     self.send(session.ready(self.folder).await?).await?;
                     self.state = State::Running;
                 }
@@ -213,11 +242,13 @@ impl Retrieval {
                     let deadline = (connection.deadline() + earned).checked_sub(self.waited);
                     let deadline = deadline.unwrap_or(began);
                     let event = connection.event(deadline).await?;
+                    let wanted = self.tag.map(|tag| (self.uid, tag));
+                    // The time that others take is not this one's.
+                    let Some(event) = session.ahead.hear(event, wanted) else {
+                        continue;
+                    };
                     self.waited += began.elapsed();
-                    match session.ahead.hear(event, Some(self.uid)) {
-                        Some(event) => event,
-                        None => continue,
-                    }
+                    event
                 }
             };
             let folder = session.folders.get(self.folder);
@@ -244,7 +275,7 @@ impl Retrieval {
                     self.skip -= skipped;
                     let octets = octets.split_off(usize::try_from(skipped).unwrap_or(0));
                     if let Some(held) = &mut self.held {
-                        held.extend_from_slice(&octets);
+                        held.push(octets);
                     } else if !octets.is_empty() {
                         return Ok(Some(octets));
                     }
@@ -281,13 +312,14 @@ impl Retrieval {
                         Some(next) => State::Between(next),
                         None => State::Complete,
                     };
-                    if let Some(mut held) = self.held.take().filter(|held| !held.is_empty()) {
+                    let held = self.held.take().map(Held::octets);
+                    if let Some(mut held) = held.filter(|held| !held.is_empty()) {
                         // Courier leaves the last LF off a header that no blank
                         // line follows.
                         if self.plan == Plan::Header && held.ends_with(b"\r") {
-                            held.extend_from_slice(b"\n");
+                            held = [&held, b"\n".as_slice()].concat().into();
                         }
-                        return Ok(Some(held.freeze()));
+                        return Ok(Some(held));
                     }
                 }
                 _ => {}
@@ -327,7 +359,7 @@ impl Retrieval {
         self.announced = Some(start.octets);
         self.left = start.octets;
         let may_be_held = self.portion != Portion::Whole || ahead.is_involved();
-        self.held = (may_be_held && start.octets <= HELD).then(BytesMut::new);
+        self.held = (may_be_held && start.octets <= HELD).then(Held::default);
         Ok(())
     }
 
