@@ -42,7 +42,8 @@ fn places(message: &[u8]) -> Vec<(&'static str, Spot)> {
 fn a_small_message_is_whole_or_an_error() {
     let Some(rig) = Rig::start(&[]) else { return };
     let message = marked(3000);
-    rig.deliver("alice", &[message.clone(), messages::plain(2, 500)]);
+    // The last one: nothing is asked for ahead of it.
+    rig.deliver("alice", &[messages::plain(2, 500), message.clone()]);
     let before = rig.inbox("alice");
     let mut acted = 0;
     for (name, spot) in places(&message) {
@@ -50,7 +51,7 @@ fn a_small_message_is_whole_or_an_error() {
             let what = format!("{name}, {action:?}");
             rig.arm(vec![fault(&spot, action)]);
             let mut client = rig.login("alice");
-            match client.command("RETR 1") {
+            match client.command("RETR 2") {
                 reply if reply.starts_with("+OK") => {
                     assert!(unstuff(&client.multiline()) == message, "{what}");
                 }
@@ -59,8 +60,8 @@ fn a_small_message_is_whole_or_an_error() {
             acted += 1;
             rig.proxy.wait_until_acted(acted);
             // The session goes on, on a new connection.
-            assert_eq!(client.retrieve(2), messages::plain(2, 500), "{what}");
-            assert!(client.retrieve(1) == message, "{what}");
+            assert_eq!(client.retrieve(1), messages::plain(2, 500), "{what}");
+            assert!(client.retrieve(2) == message, "{what}");
             assert_eq!(client.quit().split(' ').next(), Some("+OK"), "{what}");
         }
     }
@@ -86,7 +87,8 @@ fn assert_whole_or_cut_short(received: Result<Vec<u8>, CutShort>, message: &[u8]
 fn a_large_message_is_whole_or_cut_short(connect: impl Fn(&Rig) -> Pop3) {
     let Some(rig) = Rig::start(&[]) else { return };
     let message = marked(3_000_000);
-    rig.deliver("alice", &[message.clone(), messages::plain(2, 500)]);
+    // The last one: nothing is asked for ahead of it.
+    rig.deliver("alice", &[messages::plain(2, 500), message.clone()]);
     let before = rig.inbox("alice");
     let mut acted = 0;
     for (name, spot) in places(&message) {
@@ -95,8 +97,8 @@ fn a_large_message_is_whole_or_cut_short(connect: impl Fn(&Rig) -> Pop3) {
             rig.arm(vec![fault(&spot, action)]);
             let mut client = connect(&rig);
             client.login("alice", "pw-alice");
-            client.expect_ok("DELE 2");
-            client.send("RETR 1");
+            client.expect_ok("DELE 1");
+            client.send("RETR 2");
             // A reset may overtake the +OK.
             if let Ok(Some(reply)) = client.try_line() {
                 let reply = String::from_utf8(reply).unwrap();
@@ -116,7 +118,7 @@ fn a_large_message_is_whole_or_cut_short(connect: impl Fn(&Rig) -> Pop3) {
     }
     let mut client = connect(&rig);
     client.login("alice", "pw-alice");
-    assert!(client.retrieve(1) == message);
+    assert!(client.retrieve(2) == message);
 }
 
 #[test]
