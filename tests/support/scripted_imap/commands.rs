@@ -46,6 +46,7 @@ pub(super) fn serve(shared: &Arc<Shared>, socket: TcpStream, number: usize) -> i
         arguments: String::new(),
         connection: number,
         nth: 0,
+        followed: false,
     };
     let answer = shared.ask(&beginning);
     if !connection.answer(&answer)? {

@@ -22,6 +22,8 @@ pub struct Command {
     pub connection: usize,
     /// How many commands of this name came on this connection before it.
     pub nth: usize,
+    /// Whether more had come behind it when it was read.
+    pub followed: bool,
 }
 
 impl Command {
@@ -161,6 +163,7 @@ impl<'a> Connection<'a> {
             arguments: arguments.to_owned(),
             connection: self.number,
             nth,
+            followed: !self.stream.buffer().is_empty(),
         }))
     }
 
