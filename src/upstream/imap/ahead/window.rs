@@ -146,3 +146,81 @@ impl Budget {
         self.0.fetch_sub(octets, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KB: u64 = 1024;
+    const MB: u64 = 1024 * KB;
+
+    /// A client that reads messages of 10 KB over a link of so many octets a second
+    /// in so many milliseconds each way and back. Returns the window in the end.
+    fn read(window: &mut Window, round_trip: u64, rate: u64, seconds: u64) -> u64 {
+        let round_trip = Duration::from_millis(round_trip);
+        window.answered(round_trip);
+        let start = Instant::now();
+        let mut now = Duration::ZERO;
+        while now < Duration::from_secs(seconds) {
+            // What is on its way comes in a round trip, or as fast as the link is.
+            let burst = window.octets();
+            let takes = Duration::from_micros(burst * 1_000_000 / rate).max(round_trip);
+            for _ in 0..burst / (10 * KB) {
+                window.used(10 * KB, Duration::ZERO, start + now);
+                now += Duration::from_micros(10 * KB * 1_000_000 / rate);
+            }
+            now = now.max(takes);
+            window.used(0, takes, start + now);
+        }
+        window.octets()
+    }
+
+    #[test]
+    fn it_grows_to_what_a_round_trip_takes_and_no_further_than_it_may() {
+        let mut window = Window::new(4 * MB);
+        assert_eq!(window.octets(), FIRST);
+        assert_eq!(read(&mut window, 50, 1000 * MB, 1), 4 * MB);
+        let mut window = Window::new(100 * KB);
+        assert_eq!(read(&mut window, 50, 1000 * MB, 1), 100 * KB);
+    }
+
+    #[test]
+    fn a_near_server_or_a_slow_link_needs_no_large_one() {
+        let mut window = Window::new(4 * MB);
+        assert!(read(&mut window, 1, 10 * MB, 1) < 2 * FIRST);
+        let mut window = Window::new(4 * MB);
+        assert!(read(&mut window, 20, MB, 1) < 2 * FIRST);
+    }
+
+    #[test]
+    fn a_client_that_has_become_slow_needs_less() {
+        let mut window = Window::new(4 * MB);
+        read(&mut window, 50, 1000 * MB, 1);
+        let mut now = Instant::now();
+        for _ in 0..20 {
+            window.used(10 * KB, Duration::ZERO, now);
+            now += Duration::from_millis(100);
+        }
+        assert!(window.octets() < 2 * FIRST, "{}", window.octets());
+    }
+
+    #[test]
+    fn it_begins_anew() {
+        let mut window = Window::new(4 * MB);
+        read(&mut window, 50, 1000 * MB, 1);
+        assert_eq!(window.messages(), MOST_MESSAGES);
+        window.restart(true);
+        assert_eq!((window.octets(), window.messages()), (FIRST, FIRST_HEADERS));
+    }
+
+    #[test]
+    fn a_budget_is_never_exceeded_and_comes_back() {
+        let budget = Budget::default();
+        assert!(budget.take(60, 100));
+        assert!(!budget.take(41, 100));
+        assert!(budget.take(40, 100));
+        assert!(!budget.take(u64::MAX, u64::MAX));
+        budget.give_back(60);
+        assert!(budget.take(60, 100));
+    }
+}
