@@ -85,7 +85,7 @@ impl Step {
 /// A message on its way, or here.
 pub(super) struct Slot {
     message: MessageIndex,
-    task: AbortOnDropHandle<Result<Download, UpstreamError>>,
+    task: AbortOnDropHandle<Result<Box<Download>, UpstreamError>>,
     /// Octets so far.
     progress: Arc<AtomicU64>,
     /// Octets that it may hold.
@@ -104,7 +104,7 @@ impl Drop for Slot {
 
 /// What became of a download ahead that was waited for.
 pub(super) enum Waited {
-    Done(Download),
+    Done(Box<Download>),
     Failed(UpstreamError),
     /// Nothing comes, yet.
     Stalled,
@@ -127,7 +127,7 @@ impl Slot {
     }
 
     /// Waits for it however long that takes.
-    pub async fn end(&mut self) -> Result<Download, UpstreamError> {
+    pub async fn end(&mut self) -> Result<Box<Download>, UpstreamError> {
         let ended = match (&mut self.task).await {
             Ok(ended) => ended,
             Err(_) => Err(UpstreamError::temporary("a download ahead was given up")),
@@ -298,11 +298,11 @@ struct Wanted {
 }
 
 impl Wanted {
-    async fn download(self, at_once: Arc<Semaphore>) -> Result<Download, UpstreamError> {
+    async fn download(self, at_once: Arc<Semaphore>) -> Result<Box<Download>, UpstreamError> {
         let _turn = at_once.acquire().await;
         let begun =
             Download::begin(&self.api, &self.blob, self.size, self.portion, Lane::Ahead).await;
-        let mut download = begun?;
+        let mut download = Box::new(begun?);
         download.read_ahead(self.leave, &self.progress).await?;
         Ok(download)
     }

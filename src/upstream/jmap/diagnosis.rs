@@ -167,6 +167,7 @@ async fn list(
         let wanted = Wanted {
             mailbox: &source.id,
             most: config.limits.messages,
+            expected: source.total,
             keywords: policy.delete == DeletePolicy::Hide && policy.shared.is_none(),
         };
         let (listed, _) = listing::list(api, wanted).await?;

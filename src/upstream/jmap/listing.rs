@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::api::Api;
-use super::calls::{Calls, GetAnswer, QueryAnswer};
+use super::calls::{Answers, Calls, GetAnswer, QueryAnswer};
 use super::emails::{Emails, Listed, Places};
 use super::ids::{Ids, batches};
 use crate::upstream::UpstreamError;
@@ -20,6 +20,8 @@ pub(super) struct Wanted<'a> {
     pub mailbox: &'a str,
     /// Messages in it, at most.
     pub most: usize,
+    /// Emails in it, as far as is known.
+    pub expected: Option<u64>,
     /// Whether the keyword that hides a message is looked for. A filter would
     /// leave out what copies are counted by.
     pub keywords: bool,
@@ -43,10 +45,13 @@ pub(super) async fn list(
             total: None,
             state: None,
         };
-        let mut ids = listing.first_page().await?;
+        let mut ids = match listing.many().await {
+            Some(first) => listing.ids(Some(first)).await?,
+            None => listing.first_page().await?,
+        };
         for _ in 0..TRIES {
             if ids.is_none() {
-                ids = listing.ids().await?;
+                ids = listing.ids(None).await?;
             }
             if let Some(ids) = ids.take()
                 && listing.complete(&ids).await?
@@ -79,16 +84,58 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
+    /// The ids of a mailbox that is known to be large: all of them, or as many as
+    /// the server gives at once. None where anything is odd.
+    async fn many(&mut self) -> Option<QueryAnswer> {
+        /// Octets of an id in an answer, most often.
+        const EACH: usize = 40;
+        let limits = self.api.limits();
+        let expected = usize::try_from(self.what.expected?).ok()?;
+        let fits = expected.checked_mul(EACH)? <= self.api.http.largest_answer() / 2;
+        if expected <= limits.objects_in_get || expected > self.what.most || !fits {
+            return None;
+        }
+        let calls = self
+            .asking_state(limits.calls_in_request > 1)
+            .push("Email/query", self.what.query(0, expected + 100));
+        let query = calls.len() - 1;
+        let calls = calls.for_account(self.api.account());
+        let answers = self.api.call(&calls).await.ok()?;
+        let first: QueryAnswer = answers.get(query).ok()?;
+        if first.position.is_some_and(|position| position != 0)
+            || first.ids.is_empty()
+            || self.bound(first.ids.len(), first.total).is_err()
+        {
+            return None;
+        }
+        self.take_state(&answers, query > 0);
+        self.total = first.total;
+        Some(first)
+    }
+
+    /// Asks for a state from before the query that follows: what changes behind
+    /// it is told later.
+    fn asking_state(&self, tells_state: bool) -> Calls {
+        if tells_state {
+            let nothing = json!({ "ids": [], "properties": ["id"] });
+            return Calls::default().push("Email/get", nothing);
+        }
+        Calls::default()
+    }
+
+    fn take_state(&mut self, answers: &Answers, tells_state: bool) {
+        self.state = None;
+        if tells_state {
+            let told = answers.get::<GetAnswer<IgnoredAny>>(0);
+            self.state = told.ok().map(|told| told.state);
+        }
+    }
+
     /// The first ids, and their Emails, in one request: all of a small mailbox.
     /// None where there are more.
     async fn first_page(&mut self) -> Result<Option<Ids>, UpstreamError> {
         let limits = self.api.limits();
-        let mut calls = Calls::default();
-        // A state from before the query: what changes behind it is told later.
-        let tells_state = limits.calls_in_request > 2;
-        if tells_state {
-            calls = calls.push("Email/get", json!({ "ids": [], "properties": ["id"] }));
-        }
+        let calls = self.asking_state(limits.calls_in_request > 2);
         let query = calls.len();
         let of_query =
             json!({ "resultOf": query.to_string(), "name": "Email/query", "path": "/ids" });
@@ -98,10 +145,7 @@ impl Listing<'_> {
             .push("Email/get", get)
             .for_account(self.api.account());
         let answers = self.api.call(&calls).await?;
-        if tells_state {
-            let told = answers.get::<GetAnswer<IgnoredAny>>(0);
-            self.state = told.ok().map(|told| told.state);
-        }
+        self.take_state(&answers, query > 0);
         let queried: QueryAnswer = answers.get(query)?;
         let ids = queried.ids;
         self.bound(ids.len(), queried.total)?;
@@ -112,10 +156,16 @@ impl Listing<'_> {
         Ok(is_whole.then_some(ids))
     }
 
-    /// All ids. None where the mailbox changed between two pages of them.
-    async fn ids(&self) -> Result<Option<Ids>, UpstreamError> {
-        let mut ids = Ids::default();
-        let mut state: Option<String> = None;
+    /// All ids, the first of which may be known. None where the mailbox changed
+    /// between two pages of them.
+    async fn ids(&self, first: Option<QueryAnswer>) -> Result<Option<Ids>, UpstreamError> {
+        let (mut ids, mut state) = match first {
+            Some(first) if first.total == Some(first.ids.len() as u64) => {
+                return Ok(Some(first.ids));
+            }
+            Some(first) => (first.ids, Some(first.query_state)),
+            None => (Ids::default(), None),
+        };
         loop {
             let limit = self.page();
             let call = Calls::default()

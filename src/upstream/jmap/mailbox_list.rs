@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 use super::api::Api;
 use super::calls::{Calls, GetAnswer, QueryAnswer};
@@ -54,9 +54,13 @@ pub(super) struct Mailbox {
     pub parent_id: Option<Box<str>>,
     #[serde(default)]
     pub my_rights: Rights,
-    /// Where it was asked for.
-    #[serde(default)]
+    /// A hint, no more: what is no number is none.
+    #[serde(default, deserialize_with = "number")]
     pub total_emails: Option<u64>,
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_u64())
 }
 
 impl Mailbox {
@@ -83,8 +87,6 @@ pub(super) async fn with_roles(
     let at_once = (api.limits().calls_in_request / 2).clamp(1, AT_ONCE);
     let mut found: Vec<Mailbox> = Vec::new();
     for roles in roles.chunks(at_once) {
-        let counted = rider.is_there();
-        let with_role = |calls, role| with_role(calls, role, counted);
         let calls = roles.iter().enumerate().fold(Calls::default(), with_role);
         let place = calls.len();
         let calls = rider.board(calls, api).for_account(api.account());
@@ -103,13 +105,8 @@ pub(super) async fn with_roles(
 }
 
 /// Adds the calls that find the mailbox with a role.
-fn with_role(calls: Calls, (place, role): (usize, &&str), counted: bool) -> Calls {
+fn with_role(calls: Calls, (place, role): (usize, &&str)) -> Calls {
     let properties = ["id", "role", "myRights", "totalEmails"];
-    let properties = if counted {
-        &properties
-    } else {
-        &properties[..3]
-    };
     let of_query = json!({
         "resultOf": (2 * place).to_string(), "name": "Mailbox/query", "path": "/ids",
     });
@@ -163,7 +160,6 @@ async fn all(
     rider: &mut Rider<'_>,
 ) -> Result<Option<Vec<Mailbox>>, UpstreamError> {
     const PROPERTIES: [&str; 6] = ["id", "name", "parentId", "role", "myRights", "totalEmails"];
-    let counted = rider.is_there();
     let mut found = Vec::new();
     let mut listed: HashSet<Box<str>> = HashSet::new();
     let mut state: Option<String> = None;
@@ -171,14 +167,9 @@ async fn all(
         let of_query = json!({ "resultOf": "0", "name": "Mailbox/query", "path": "/ids" });
         let limit = api.limits().objects_in_get;
         let query = json!({ "position": listed.len(), "limit": limit, "calculateTotal": true });
-        let properties = if counted {
-            &PROPERTIES
-        } else {
-            &PROPERTIES[..5]
-        };
         let calls = Calls::default().push("Mailbox/query", query).push(
             "Mailbox/get",
-            json!({ "#ids": of_query, "properties": properties }),
+            json!({ "#ids": of_query, "properties": PROPERTIES }),
         );
         let place = calls.len();
         let calls = rider.board(calls, api).for_account(api.account());

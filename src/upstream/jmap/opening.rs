@@ -113,6 +113,7 @@ impl JmapSession {
             let wanted = Wanted {
                 mailbox: &source.id,
                 most,
+                expected: source.total,
                 keywords,
             };
             let (emails, state) = listing::list(&self.api, wanted).await?;

@@ -132,11 +132,6 @@ impl<'a> Rider<'a> {
         }
     }
 
-    /// Whether there is anything to ask yet.
-    pub fn is_there(&self) -> bool {
-        self.warm.is_some() && !self.asked
-    }
-
     /// Adds the question to a request, where the server takes as many calls.
     pub fn board(&self, calls: Calls, api: &Api) -> Calls {
         match self.warm {
@@ -314,6 +309,7 @@ impl Refresh<'_> {
                 let wanted = Wanted {
                     mailbox: &source.id,
                     most: self.most,
+                    expected: None,
                     keywords: false,
                 };
                 calls = calls.push("Email/query", wanted.query(0, 1));

@@ -268,6 +268,7 @@ impl Removal<'_> {
             let wanted = Wanted {
                 mailbox: &source.id,
                 most: self.most_messages,
+                expected: None,
                 keywords: false,
             };
             let (listed, _) = listing::list(self.api, wanted).await?;

@@ -156,9 +156,11 @@ impl JmapSession {
         &self,
         message: MessageIndex,
         portion: Portion,
-    ) -> Result<Download, UpstreamError> {
+    ) -> Result<Box<Download>, UpstreamError> {
         let known = self.known(message)?;
-        Download::begin(&self.api, known.blob_id, known.size, portion, Lane::Asked).await
+        let (api, blob, size) = (&self.api, known.blob_id, known.size);
+        let begun = Download::begin(api, blob, size, portion, Lane::Asked).await;
+        begun.map(Box::new)
     }
 
     /// The message as it was downloaded ahead; where that hangs, whichever
@@ -168,7 +170,7 @@ impl JmapSession {
         &mut self,
         message: MessageIndex,
         portion: Portion,
-    ) -> Option<Result<Download, UpstreamError>> {
+    ) -> Option<Result<Box<Download>, UpstreamError>> {
         let slot = self.ahead.asked(message, portion);
         self.ahead.go_on(&self.api, &self.messages);
         let mut slot = slot?;
@@ -362,7 +364,7 @@ impl UpstreamSession for JmapSession {
         if matches!(begun, Err(UpstreamError::Gone)) && self.renew().await {
             begun = self.begin(message, portion).await;
         }
-        Ok(Box::new(begun?))
+        Ok(begun?)
     }
 
     fn kept_as(&self, message: MessageIndex) -> Option<(FolderKey, MessageKey)> {
