@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "jmap/ahead.rs"]
+mod ahead;
 #[path = "jmap/folders.rs"]
 mod folders;
 #[path = "jmap/listing.rs"]
@@ -13,6 +15,8 @@ mod listing;
 mod login;
 #[path = "jmap/policies.rs"]
 mod policies;
+#[path = "jmap/rest.rs"]
+mod rest;
 #[path = "jmap/retrieval.rs"]
 mod retrieval;
 #[path = "jmap/seam.rs"]
@@ -23,6 +27,8 @@ mod throttling;
 mod trust;
 #[path = "jmap/update.rs"]
 mod update;
+#[path = "jmap/warm.rs"]
+mod warm;
 
 use std::io::Write as _;
 

@@ -28,7 +28,7 @@ fn builder() -> Builder {
         })
 }
 
-fn policy(delete: &str) -> Policy {
+pub fn policy(delete: &str) -> Policy {
     Policy {
         delete: delete.parse().unwrap(),
         ..Policy::default()

@@ -28,6 +28,30 @@ pub struct Open<'a> {
     retrieved: Vec<MessageIndex>,
 }
 
+/// A session of alice's that has listed nothing yet.
+pub struct LoggedIn<'a> {
+    runtime: &'a tokio::runtime::Runtime,
+    session: Box<dyn UpstreamSession>,
+}
+
+impl<'a> LoggedIn<'a> {
+    pub fn open(mut self) -> Open<'a> {
+        let opened = async {
+            let folders = self.session.folders().await.unwrap();
+            let maildrop = self.session.snapshot().await.unwrap();
+            (folders, maildrop)
+        };
+        let (folders, maildrop) = self.runtime.block_on(opened);
+        Open {
+            runtime: self.runtime,
+            session: self.session,
+            folders,
+            maildrop,
+            retrieved: Vec::new(),
+        }
+    }
+}
+
 impl Seam {
     pub fn new(url: &str, store: Option<Store>) -> Self {
         let overrides = Overrides {
@@ -74,6 +98,18 @@ impl Seam {
 
     pub fn open(&self, policy: &Policy) -> Open<'_> {
         self.try_open(policy).unwrap()
+    }
+
+    /// A session that has logged in, and opens its folders when it is told to.
+    pub fn login(&self, policy: &Policy) -> LoggedIn<'_> {
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let credentials = Credentials::password("alice", "pw-alice").unwrap();
+        let policy = Arc::new(policy.clone());
+        let login = self.upstream.login(credentials, client, policy);
+        LoggedIn {
+            runtime: &self.runtime,
+            session: self.runtime.block_on(login).unwrap(),
+        }
     }
 
     /// The unique ids that a login shows.
@@ -126,6 +162,10 @@ impl Open<'_> {
         messages
             .map(|message| message.unique_id.to_owned())
             .collect()
+    }
+
+    pub fn sizes(&self) -> Vec<u64> {
+        self.maildrop.iter().map(|message| message.octets).collect()
     }
 
     /// RETR, with every octet delivered.
