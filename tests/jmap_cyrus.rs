@@ -8,6 +8,8 @@ mod support;
 mod policies;
 #[path = "jmap/seam.rs"]
 mod seam;
+#[path = "jmap_cyrus/warm.rs"]
+mod warm;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, Update};
+use popgate::metrics::{Metrics, Opening};
 use popgate::sasl::Credentials;
 use popgate::store::{FolderKey, MessageKey, Store};
 use popgate::upstream::jmap::{Config, Jmap, diagnose};
@@ -16,6 +17,7 @@ pub struct Seam {
     runtime: tokio::runtime::Runtime,
     config: Config,
     upstream: Jmap,
+    metrics: Arc<Metrics>,
 }
 
 /// A session of alice's, and what it listed.
@@ -69,10 +71,12 @@ impl Seam {
             .enable_all()
             .build()
             .unwrap();
+        let metrics = Arc::<Metrics>::default();
         Self {
             runtime,
-            upstream: Jmap::new(config.clone(), store),
+            upstream: Jmap::new(config.clone(), store).counting(Arc::clone(&metrics)),
             config,
+            metrics,
         }
     }
 
@@ -110,6 +114,11 @@ impl Seam {
             runtime: &self.runtime,
             session: self.runtime.block_on(login).unwrap(),
         }
+    }
+
+    /// Folders that were opened so.
+    pub fn openings(&self, how: Opening) -> u64 {
+        self.metrics.openings.get_or_create(&how).get()
     }
 
     /// The unique ids that a login shows.
