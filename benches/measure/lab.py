@@ -5,7 +5,7 @@ import mail
 from process import HOST, LOAD, POPGATE, REPO, Failed, free_ports, load, read, start, stop
 
 PASSWORD = "pw"
-POLLED = 256  # Users who are polled.
+POLLED = 128  # Users who are polled.
 IDLERS = 500  # Users who hold sessions.
 RTTS = (0, 10, 20, 50)  # Each has users openRTT, readRTT and topRTT, so that several can be measured at once.
 SIZES = (100, 1000, 10_000, 100_000)  # Each has a user boxSIZE.
@@ -72,12 +72,10 @@ class Link:
 class Gateway:
     """A popgate."""
 
-    def __init__(self, folder, upstream, settings="", tls=False, keep=False):
-        if folder.exists() and not keep:
-            shutil.rmtree(folder)
-        folder.mkdir(exist_ok=True)
+    def __init__(self, folder, upstream, settings="", tls=False):
+        folder.mkdir()
         self.port, = free_ports(1)
-        self.tls = tls
+        self.folder = folder
         front = f'pop3s = "{HOST}:{self.port}"' if tls else f'pop3 = "{HOST}:{self.port}"\nallow_cleartext = true'
         (folder / "popgate.toml").write_text(
             f'{front}\nupstream = "{upstream}"\nstate = "state"\n{settings}\n')
@@ -100,6 +98,7 @@ class Lab:
         self.home = self.folder / "home"
         self.home.mkdir()
         self.gateways = 0
+        self.users = self.all_users()
         self.lock = threading.RLock()
 
     # --- Mailboxes ---------------------------------------------------------------
@@ -160,11 +159,15 @@ class Lab:
                 self.servers[name] |= {"pid": int(read(folder / "pid").split()[0]), "folder": folder, "program": program}
             return self.servers[name]
 
-    def users(self):
+    def user_file(self):
+        return "\n".join(f"{name}:{{PLAIN}}{PASSWORD}" for name in self.users)
+
+    @staticmethod
+    def all_users():
         names = [f"poll{n:04}" for n in range(POLLED)] + [f"idle{n:04}" for n in range(IDLERS)]
         names += ["large"] + [f"{what}{rtt}" for what in ("open", "read", "top") for rtt in RTTS]
         names += [f"box{size}" for size in SIZES]
-        return "\n".join(f"{name}:{{PLAIN}}{PASSWORD}" for name in names)
+        return names
 
     def dovecot(self):
         """The upstream, and the native POP3 server. Mailboxes come first."""
@@ -173,7 +176,7 @@ class Lab:
                 (self.folder / "dovecot").mkdir()
                 # Given to the servers' user with the rest of the folder.
                 self.home = self.home.rename(self.folder / "dovecot/home")
-        return self.server("dovecot", "dovecot", USERS=self.users(), EXTRA=TUNING)
+        return self.server("dovecot", "dovecot", USERS=self.user_file(), EXTRA=TUNING)
 
     def server_without_idle(self):
         """The same mailboxes, of a server that does not offer IDLE or NOTIFY."""
@@ -182,7 +185,7 @@ class Lab:
         offered = session.capability()[1][0].decode().split()
         session.logout()
         fewer = " ".join(word for word in offered if word not in ("IDLE", "NOTIFY"))
-        return self.server("dovecot-no-idle", "dovecot", home=self.home, USERS=self.users(), EXTRA=TUNING, CAPABILITY=fewer)
+        return self.server("dovecot-no-idle", "dovecot", home=self.home, USERS=self.user_file(), EXTRA=TUNING, CAPABILITY=fewer)
 
     def imapc(self, rtt, mbit=0):
         """The other gateway, so far away from the upstream. All share one cache."""
@@ -191,7 +194,7 @@ class Lab:
             cache.mkdir(exist_ok=True)
             shutil.chown(cache, self.home.stat().st_uid, self.home.stat().st_gid)
             port = self.upstream(rtt, mbit)
-            return self.server(f"imapc-{rtt}-{mbit}", "dovecot", home=cache, MAILBOXES="", USERS=self.users(),
+            return self.server(f"imapc-{rtt}-{mbit}", "dovecot", home=cache, MAILBOXES="", USERS=self.user_file(),
                                EXTRA=TUNING + IMAPC.format(port=port, password=PASSWORD))
 
     def forget(self, user):
@@ -228,10 +231,11 @@ class Lab:
         self.gateways += 1
         return Gateway(self.folder / f"popgate-{self.gateways}", url, settings, tls)
 
-    def close(self):
+    def close(self, keep=False):
         for link in self.links.values():
             with contextlib.suppress(OSError):
                 stop(link.process)
         for server in reversed(self.servers.values()):
             subprocess.run([REPO / f"scripts/stop-{server['program']}", server["folder"]])
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
