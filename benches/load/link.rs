@@ -6,7 +6,7 @@
 //!
 //! The control port answers a line with what was counted so far: octets up and
 //! down, connections, round trips (octets up that follow octets down), and heads
-//! of HTTP requests. The line `cut` resets one connection first.
+//! of HTTP requests. The line `cut` ends one connection first.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -52,10 +52,10 @@ impl Counts {
         })
     }
 
-    /// Resets a connection, each time another one's turn.
+    /// Ends a connection, young ones and old ones in turn.
     fn cut(&self) {
         let ends = lock(&self.ends);
-        let turn = self.cut.load(Relaxed) as usize;
+        let turn = self.cut.load(Relaxed) as usize * 7919;
         if let Some((near, far)) = ends.values().nth(turn % ends.len().max(1)) {
             let _ = near.shutdown(Shutdown::Both);
             let _ = far.shutdown(Shutdown::Both);

@@ -77,7 +77,7 @@ enum What {
         /// Where they get to.
         #[arg(long)]
         to: SocketAddr,
-        /// Answers a line with what was counted; "cut" resets a connection.
+        /// Answers a line with what was counted; "cut" ends a connection first.
         #[arg(long)]
         control: SocketAddr,
         /// Round trip time, in milliseconds.

@@ -54,10 +54,11 @@ def main():
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
     sheet, lab = Sheet(), Lab()
-    rows = Rows(lab, sheet, options.rows, options.full, options.svg or options.docs, say)
+    jmap = JmapRows(lab, sheet, options.rows, options.full)
+    rows = Rows(lab, sheet, options.rows, options.full, options.svg or options.docs, jmap.before(), say)
     try:
         rows.run()
-        JmapRows(lab, sheet, options.rows, options.full, say).run(rows.attempt)
+        jmap.run(rows.attempt)
     finally:
         lab.close()
 

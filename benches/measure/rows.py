@@ -25,9 +25,11 @@ def polls_afar(port, every=0):
 
 
 class Rows:
-    """`chosen` are the rows' numbers; `curves`: the pictures are wanted, too."""
+    """`chosen` are the rows' numbers; `curves`: the pictures are wanted, too; `also`
+    is what can be done while others wait."""
 
-    def __init__(self, lab, sheet, chosen, full, curves, say):
+    def __init__(self, lab, sheet, chosen, full, curves, also, say):
+        self.also = also
         self.lab, self.sheet, self.full, self.say = lab, sheet, full, say
         self.chosen, self.curves = chosen, curves
         self.reps = 5 if full else 3
@@ -38,14 +40,12 @@ class Rows:
         self.sizes = SIZES if curves else (10_000, 100_000) if "2" in chosen else ()
 
     def run(self):
-        users = self.needs()
-        if not users:
-            return
-        self.say("filling mailboxes")
-        self.lab.fill(users)
-        self.lab.dovecot()
-        self.say("Dovecot makes its own indexes")
-        self.lab.warm_up(users)
+        if users := self.needs():
+            self.say("filling mailboxes")
+            self.lab.fill(users)
+            self.lab.dovecot()
+            self.say("Dovecot makes its own indexes")
+            self.lab.warm_up(users)
         self.peers_afar()
         for name, rows in (("1", self.opens_afar), ("2", self.opens_large), ("3", self.polls), ("4", self.rate),
                            ("5", self.reads), ("6", self.tops), ("7", self.large), ("8", self.idle), ("9", self.cpu)):
@@ -124,12 +124,13 @@ class Rows:
         if "3" in self.chosen:
             task("polls", polls, "imapc", lab.imapc(20)["POP3_PORT"])
             task("polls", polls, "native", lab.native(20))
+        tasks += [(what, function, ()) for what, function in self.also]
         if not tasks:
             return
         self.say("the others, at a distance: up to a minute")
         began = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(len(tasks)) as pool:
-            running = {pool.submit(function, *arguments): f"{what}, {arguments[0]}" for what, function, arguments in tasks}
+            running = {pool.submit(function, *arguments): ", ".join((what, *arguments[:1])) for what, function, arguments in tasks}
             for done in concurrent.futures.as_completed(running):
                 self.attempt(running[done], done.result, began)
 

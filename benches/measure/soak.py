@@ -157,7 +157,7 @@ class Soak:
         values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         if float(values['popgate_sessions_total{reason="internal"}']):
             raise Wrong("popgate had an internal error")
-        return {name: value for name, value in values.items() if name.startswith(("popgate_openings", "popgate_read_ahead"))}
+        return {name: value for name, value in values.items() if name.startswith(("popgate_openings", "popgate_read_ahead", "popgate_upstream_errors"))}
 
 
 def main():
