@@ -132,7 +132,7 @@ async fn an_octet_that_was_changed_makes_none_of_it() {
             }
         });
     };
-    let mut broken: Vec<(Option<(u64, u32)>, Vec<u8>)> = Vec::new();
+    let mut broken = Vec::new();
     for (at, octets) in [(None, &row)]
         .into_iter()
         .chain(blocks.iter().map(|(at, octets)| (Some(*at), octets)))

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::packing::{unzigzag, zigzag};
 use super::*;
+use crate::upstream::imap::fetch;
+use crate::upstream::snapshots::Block;
 
 const NOTHING: Needs = Needs {
     arrival: false,
