@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use crate::upstream::UpstreamError;
 
 /// UIDs that a search has found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FoundUids {
     /// In the order of their starts once they are complete.
     ranges: Vec<RangeInclusive<u32>>,
@@ -43,6 +43,11 @@ impl FoundUids {
             overlap
         });
         self
+    }
+
+    /// How many ranges of UIDs there are.
+    pub fn ranges(&self) -> usize {
+        self.ranges.len()
     }
 
     /// How many UIDs there are up to `last`, once they are complete.

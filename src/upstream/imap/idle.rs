@@ -96,7 +96,7 @@ impl Watch {
                 self.exists = self.exists.and_then(|exists| exists.checked_sub(1));
                 true
             }
-            Event::Hides => true,
+            Event::Hides | Event::Vanished(_) => true,
             Event::Row(row) => self.marks(row),
             Event::Untagged(status) => is_of_weight(status),
             _ => false,
@@ -138,16 +138,16 @@ impl Connection {
 
     /// Ends IDLE, by what goes out together with the next command.
     pub(super) async fn end_idle(&mut self, deadline: Instant) -> Result<(), UpstreamError> {
+        while let Idling::Begun(..) = self.idling {
+            let event = self.next_event(deadline).await?;
+            self.idled(&event)?;
+        }
         // The server may have ended it by itself. Then DONE would be no command.
         while let Some(event) = self.overhear().now_or_never() {
             event?;
             if Instant::now() >= deadline {
                 break;
             }
-        }
-        while let Idling::Begun(..) = self.idling {
-            let event = self.next_event(deadline).await?;
-            self.idled(&event)?;
         }
         if let Idling::Confirmed(tag, _) = self.idling {
             self.queue_octets(b"DONE\r\n");
@@ -191,14 +191,11 @@ impl Connection {
         self.watch.has_news
     }
 
-    /// The mailbox that is open was listed; whether any message carries a mark
-    /// that keeps it from being shown.
-    pub fn listed(&mut self, has_marks: bool) {
+    /// The mailbox that is open was listed: so many messages. Whether any of them
+    /// carries a mark that keeps it from being shown.
+    pub fn listed(&mut self, count: usize, has_marks: bool) {
+        let exists = self.watch.exists.and_then(|it| usize::try_from(it).ok());
+        self.watch.has_news |= exists != Some(count);
         self.watch.has_marks = has_marks;
-    }
-
-    /// The mailbox that is open is about to be changed.
-    pub fn expect_news(&mut self) {
-        self.watch.has_news = true;
     }
 }

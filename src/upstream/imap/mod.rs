@@ -33,6 +33,7 @@ mod found_uids;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod habits;
 mod idle;
 mod known;
 mod listing;
@@ -55,6 +56,7 @@ mod uid_set;
 mod untagged;
 mod update;
 mod utf7;
+mod vouching;
 mod warm;
 
 pub use config::{Config, Limits, Security, Timeouts};

@@ -1,7 +1,7 @@
 //! Connections at rest between sessions, each for the next login with the same
 //! credentials. Other credentials never come near one: they go upstream.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Event};
 use super::folders::Layout;
+use super::habits::{Habits, Plan};
 use super::idle::Idling;
 use super::login::Capabilities;
+use super::status::Kind;
+use super::vouching::{ASKED, Seen};
 use crate::maildrop::Policy;
 use crate::metrics::Counted;
 use crate::sasl::{Credentials, Digest, DigestKey};
@@ -30,6 +33,8 @@ const IDLE: Duration = Duration::from_secs(25 * 60);
 const IDLE_ANSWER: Duration = Duration::from_secs(30);
 /// A server that has ended IDLE by itself is asked again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long before a login is expected the server is asked.
+const LEAD: Duration = Duration::from_secs(15);
 /// More than this a server does not say to a connection at rest.
 const MOST_EVENTS: usize = 10_000;
 /// How long LOGOUT may take; nobody waits for it …
@@ -81,6 +86,8 @@ pub(super) struct Rested {
     pub names: Vec<String>,
     /// When the names and the layout were last asked for.
     pub known_since: Instant,
+    /// The folder as the session saw it, if that may be of use.
+    pub seen: Option<Seen>,
 }
 
 impl fmt::Debug for Rested {
@@ -173,8 +180,10 @@ impl Resting {
     ) -> Result<(), Box<Rested>> {
         let mut leaving = Vec::new();
         let mut state = self.state();
-        let longest = state.habits.rest(bond.habit, self.rest.longest);
-        let Some(longest) = longest.filter(|_| self.key.is_some() && !state.is_closed) else {
+        let plan = state
+            .habits
+            .plan(bond.habit, self.rest.longest, Instant::now());
+        let Some(plan) = plan.filter(|_| self.key.is_some() && !state.is_closed) else {
             return Err(rested);
         };
         let of_account = |entries: &VecDeque<Entry>| {
@@ -207,7 +216,7 @@ impl Resting {
             resting: Arc::downgrade(self),
             number,
             called,
-            until: Instant::now() + longest,
+            plan,
             _ending: ending,
         };
         self.tasks.spawn(attendant.attend(rested));
@@ -270,7 +279,7 @@ struct Attendant {
     resting: Weak<Resting>,
     number: u64,
     called: oneshot::Receiver<oneshot::Sender<Box<Rested>>>,
-    until: Instant,
+    plan: Plan,
     _ending: oneshot::Sender<()>,
 }
 
@@ -286,8 +295,8 @@ impl Attendant {
                 }
                 Err(_) => true,
             },
-            () = sleep_until(self.until) => true,
-            _ = rested.keep(&self.resting) => false,
+            () = sleep_until(self.plan.until) => true,
+            _ = rested.keep(&self.resting, self.plan) => false,
         };
         if let Some(resting) = self.resting.upgrade() {
             resting.remove(self.number);
@@ -300,7 +309,7 @@ impl Attendant {
 
 impl Rested {
     /// Holds the connection, and hears what the server says, until it ends.
-    async fn keep(&mut self, resting: &Weak<Resting>) -> Result<(), UpstreamError> {
+    async fn keep(&mut self, resting: &Weak<Resting>, plan: Plan) -> Result<(), UpstreamError> {
         let mut idles = self.capabilities.has("IDLE")
             && !resting
                 .upgrade()
@@ -311,7 +320,10 @@ impl Rested {
             let due = match before {
                 Idling::No => Some(begin).filter(|_| idles),
                 Idling::Begun(_, since) | Idling::Ending(_, since) => Some(since + IDLE_ANSWER),
-                Idling::Confirmed(_, since) => Some(since + IDLE),
+                Idling::Confirmed(_, since) => {
+                    let proof = self.proof_due(plan);
+                    Some(proof.map_or(since + IDLE, |proof| proof.min(since + IDLE)))
+                }
             };
             let is_due = async {
                 match due {
@@ -321,7 +333,8 @@ impl Rested {
             };
             tokio::select! {
                 heard = self.connection.overhear() => {
-                    let has_ended = matches!(heard?, Event::Done(..));
+                    let heard = heard?;
+                    let has_ended = matches!(heard, Event::Done(..));
                     match before {
                         Idling::Begun(..) if has_ended => {
                             idles = false;
@@ -331,7 +344,10 @@ impl Rested {
                         }
                         // One that ends it by itself may do so at once again.
                         Idling::Confirmed(..) if has_ended => begin = Instant::now() + AGAIN,
-                        Idling::Ending(..) if has_ended => begin = Instant::now(),
+                        Idling::Ending(..) if has_ended => {
+                            begin = Instant::now();
+                            self.is_proved_by(&heard);
+                        }
                         _ => {}
                     }
                 }
@@ -344,58 +360,24 @@ impl Rested {
         }
         Ok(())
     }
-}
-
-/// When accounts log in, so that a connection rests as long as it is of use.
-#[derive(Debug, Default)]
-struct Habits(HashMap<Digest, Habit>);
-
-#[derive(Debug)]
-struct Habit {
-    last: Instant,
-    /// Between the last logins: the last time first.
-    gaps: [Option<Duration>; 2],
-}
-
-/// Accounts that are remembered.
-const MOST_HABITS: usize = 10_000;
-/// The rest of a connection whose account is not known.
-const UNKNOWN: Duration = Duration::from_secs(6 * 60);
-/// For a client that is late.
-const LATE: Duration = Duration::from_secs(30);
-
-impl Habits {
-    fn logged_in(&mut self, account: Digest, now: Instant) {
-        if let Some(habit) = self.0.get_mut(&account) {
-            let gap = now.saturating_duration_since(habit.last);
-            habit.gaps = [Some(gap), habit.gaps[0]];
-            habit.last = now;
-            return;
-        }
-        if self.0.len() >= MOST_HABITS {
-            // Half of them at a time: that is cheap, however many come.
-            let mut times: Vec<Instant> = self.0.values().map(|habit| habit.last).collect();
-            let (_, middle, _) = times.select_nth_unstable(MOST_HABITS / 2);
-            let middle = *middle;
-            self.0.retain(|_, habit| habit.last > middle);
-        }
-        let gaps = [None, None];
-        self.0.insert(account, Habit { last: now, gaps });
+    /// When the server is to be asked whether all is as it was: shortly before
+    /// the next login is expected, and again while that is late.
+    fn proof_due(&self, plan: Plan) -> Option<Instant> {
+        let seen = self.seen.as_ref()?;
+        let expected = plan.expected.filter(|_| !self.connection.has_news())?;
+        let soon = expected.checked_sub(LEAD)?;
+        Some(soon.max(seen.asked + (ASKED - LEAD)))
     }
 
-    /// How long a connection of this account rests: until the next login, going
-    /// by the last two gaps between them. A client may log in twice in a row, and
-    /// be off at night. `None`: it comes too seldom.
-    fn rest(&self, account: Digest, longest: Duration) -> Option<Duration> {
-        let gaps = self
-            .0
-            .get(&account)
-            .map_or([None, None], |habit| habit.gaps);
-        let mut known = gaps.into_iter().flatten().peekable();
-        if known.peek().is_none() {
-            return Some(UNKNOWN.min(longest));
+    /// The server has answered whether all is as it was, if that was the last of
+    /// the answers due. Without an OK it is not known.
+    fn is_proved_by(&mut self, answer: &Event) {
+        if self.connection.idling() == Idling::No {
+            let is_ok = matches!(answer, Event::Done(_, status) if status.kind == Kind::Ok);
+            self.seen = self.seen.take().filter(|_| is_ok);
+            if let Some(seen) = &mut self.seen {
+                seen.asked = Instant::now();
+            }
         }
-        let gap = known.filter(|gap| *gap <= longest).max()?;
-        Some((gap + gap / 2 + LATE).min(longest))
     }
 }

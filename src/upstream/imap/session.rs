@@ -21,6 +21,7 @@ use super::resting::Bond;
 use super::retrieval::{ImapBody, Retrieval};
 use super::round_trips::RoundTrips;
 use super::shared::Shared;
+use super::vouching::Seen;
 use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPolicy, Update};
 use crate::metrics::Metrics;
 use crate::sasl::Credentials;
@@ -76,13 +77,17 @@ pub(super) struct ImapSession {
     pub(super) is_kept: bool,
     /// Something went wrong: the next session begins with a new connection.
     pub(super) is_troubled: bool,
+    /// What the next session may do with, if nothing changes until then.
+    pub(super) seen: Option<Seen>,
+    /// The connection says that this is still so.
+    pub(super) is_vouched_for: bool,
     /// When the names and the layout were asked for.
     pub(super) known_since: Instant,
     pub(super) ahead: Ahead,
 }
 
 /// A folder of the session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Folder {
     pub name: String,
     pub key: FolderKey,
@@ -161,6 +166,8 @@ impl ImapSession {
             bond: None,
             is_kept: false,
             is_troubled: false,
+            seen: None,
+            is_vouched_for: false,
             known_since: Instant::now(),
         }
     }
@@ -193,6 +200,7 @@ impl ImapSession {
         if !self.is_usable() {
             self.connection = None;
             self.selected = None;
+            self.seen = None;
             let connected = connect(
                 &self.config,
                 &self.shared,
@@ -220,6 +228,27 @@ impl ImapSession {
     /// the UIDs may name other messages by now. `Gone`: it no longer exists.
     pub(super) async fn select(&mut self, folder: usize) -> Result<Selected, UpstreamError> {
         self.selected = None;
+        self.seen = None;
+        let was_doubtful = self.connected().await?.is_doubtful();
+        let mut selected = self.try_select(folder).await;
+        if was_doubtful && selected.is_err() {
+            self.connection = None;
+            selected = self.try_select(folder).await;
+        }
+        let selected = selected?;
+        let Some(known) = self.folders.get(folder) else {
+            return Err(lost());
+        };
+        if selected.uid_validity != known.uid_validity {
+            return Err(UpstreamError::temporary(
+                "UIDVALIDITY changed during the session",
+            ));
+        }
+        self.selected = Some(folder);
+        Ok(selected)
+    }
+
+    async fn try_select(&mut self, folder: usize) -> Result<Selected, UpstreamError> {
         self.connected().await?;
         let (Some(known), Some(connection)) = (self.folders.get(folder), self.connection.as_mut())
         else {
@@ -227,12 +256,6 @@ impl ImapSession {
         };
         let selected = mailbox::select(connection, &known.name, known.writes).await?;
         connection.trust();
-        if selected.uid_validity != known.uid_validity {
-            return Err(UpstreamError::temporary(
-                "UIDVALIDITY changed during the session",
-            ));
-        }
-        self.selected = Some(folder);
         Ok(selected)
     }
 
@@ -428,6 +451,7 @@ impl UpstreamSession for ImapSession {
     }
 
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
+        let asks = !self.is_vouched_for;
         let mut maildrop = self.open_folders().await;
         if let Err(error) = &maildrop
             && self.is_kept_to_blame(error)
@@ -443,7 +467,7 @@ impl UpstreamSession for ImapSession {
             };
         }
         self.is_kept = false;
-        if let (Ok(_), Some(connection)) = (&maildrop, &mut self.connection) {
+        if asks && let (Ok(_), Some(connection)) = (&maildrop, &mut self.connection) {
             connection.trust();
         }
         maildrop.inspect_err(|error| self.heed(error))

@@ -122,6 +122,9 @@ impl ImapSession {
         (finder, targets): (&mut Finder, Targets),
     ) -> Result<Contents, UpstreamError> {
         let name = self.names.get(place).cloned().unwrap_or_default();
+        if let Some(contents) = self.open_unasked(&name, needs) {
+            return Ok(contents);
+        }
         let key = self.folder_key(&name);
         let policy = Arc::clone(&self.policy);
         let connection = self.connection.as_mut().ok_or_else(lost)?;
@@ -182,7 +185,8 @@ impl ImapSession {
         if let Some(known) = contents.known.take() {
             self.snapshots.keep(&key, known.snapshot());
         }
-        if opens_to_write && !decision.writes {
+        let is_opened_again = opens_to_write && !decision.writes;
+        if is_opened_again {
             // Nothing will be written after all.
             let selected = mailbox::select(connection, &name, false).await?;
             if selected.uid_validity != uid_validity {
@@ -201,6 +205,10 @@ impl ImapSession {
             disposal: decision.disposal,
             expiry: decision.expiry,
         });
+        // What came before it was opened again is not told once more.
+        if !is_opened_again {
+            self.see(&contents, needs);
+        }
         Ok(contents)
     }
 

@@ -42,7 +42,7 @@ impl ImapSession {
             None => None,
         };
         let mut session = match rested {
-            Some(rested) => Self::resume(place, credentials, client, *rested),
+            Some(rested) => Self::resume(place, credentials, client, rested),
             None => Self::login(place, credentials, client).await?,
         };
         if let Some(bond) = &bond {
@@ -78,19 +78,29 @@ impl ImapSession {
     }
 
     /// Goes on with a connection that has rested.
-    fn resume(place: Place, credentials: Credentials, client: IpAddr, rested: Rested) -> Self {
+    fn resume(
+        place: Place,
+        credentials: Credentials,
+        client: IpAddr,
+        mut rested: Box<Rested>,
+    ) -> Self {
+        let is_known = rested.known_since.elapsed() < KNOWN;
+        let is_vouched_for = is_known && rested.vouches(&place.shared);
         let Rested {
             mut connection,
             capabilities,
             layout,
             names,
             known_since,
-        } = rested;
+            seen,
+        } = *rested;
         connection.doubt(KEPT);
         conceal(&mut connection, &credentials);
         let mut session = Self::over(place, credentials, client, connection, capabilities);
         session.is_kept = true;
-        if known_since.elapsed() < KNOWN {
+        session.is_vouched_for = is_vouched_for;
+        session.seen = seen.filter(|_| is_vouched_for);
+        if is_known {
             session.layout = layout;
             session.names = names;
             session.known_since = known_since;
@@ -103,6 +113,7 @@ impl ImapSession {
     pub(super) async fn begin_anew(&mut self) -> Result<(), UpstreamError> {
         self.is_kept = false;
         self.is_troubled = false;
+        self.is_vouched_for = false;
         self.connection = None;
         self.layout = None;
         self.names = Vec::new();
@@ -138,6 +149,7 @@ impl ImapSession {
             layout: self.layout.take(),
             names: std::mem::take(&mut self.names),
             known_since: self.known_since,
+            seen: self.seen.take().filter(|_| self.selected == Some(0)),
         });
         let counted = Counted::new(&self.metrics.upstream_resting);
         let rests = self.shared.resting.rest(bond, rested, counted);

@@ -73,6 +73,13 @@ pub(super) fn serve(shared: &Arc<Shared>, socket: TcpStream, number: usize) -> i
                 };
                 continue;
             }
+            if command.name == "IDLE" && session.authenticated && shared.announces("IDLE") {
+                if !connection.idle(|| session.news(shared))? {
+                    return Ok(());
+                }
+                connection.send(command.ok("idled").as_bytes())?;
+                continue;
+            }
             let reply = session.usual(&mut connection, &command)?;
             connection.send(&reply)?;
             if command.name == "LOGOUT" {

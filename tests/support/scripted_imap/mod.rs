@@ -7,6 +7,7 @@ mod items;
 mod mailbox;
 mod wire;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -64,6 +65,7 @@ pub struct Builder {
     world: World,
     handlers: Vec<(String, Handler)>,
     tls: Option<(Identity, bool)>,
+    idles_after: Duration,
 }
 
 /// What the server holds, for all of its connections.
@@ -96,6 +98,7 @@ pub(crate) struct Shared {
     capabilities: String,
     greeting: Option<String>,
     tells_at_login: bool,
+    idles_after: Duration,
     handlers: Vec<(String, Handler)>,
     tls: Option<Arc<ServerConfig>>,
     implicit_tls: bool,
@@ -125,6 +128,7 @@ impl ScriptedImap {
             },
             handlers: Vec::new(),
             tls: None,
+            idles_after: Duration::ZERO,
         }
     }
 
@@ -177,6 +181,20 @@ impl ScriptedImap {
     /// Connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Says this on every connection, whatever is under way there.
+    pub fn interject(&self, octets: &[u8]) {
+        for (_, socket) in self.shared.sockets.lock().unwrap().iter() {
+            let _ = (&*socket).write_all(octets);
+        }
+    }
+
+    /// Ends every connection, as a server does that is restarted.
+    pub fn hang_up(&self) {
+        for (_, socket) in self.shared.sockets.lock().unwrap().iter() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Waits until no connection is open.
@@ -254,6 +272,12 @@ impl Builder {
         self
     }
 
+    /// How long a client that is to idle waits for leave.
+    pub fn idling_after(mut self, wait: Duration) -> Self {
+        self.idles_after = wait;
+        self
+    }
+
     /// Adds messages to INBOX.
     pub fn messages(mut self, messages: &[impl AsRef<[u8]>]) -> Self {
         for message in messages {
@@ -305,6 +329,7 @@ impl Builder {
             greeting: self.greeting,
             tells_at_login: self.tells_at_login,
             handlers: self.handlers,
+            idles_after: self.idles_after,
             tls: identity.as_ref().map(Identity::server_config),
             implicit_tls,
             world: Mutex::new(self.world),

@@ -180,6 +180,51 @@ impl<'a> Connection<'a> {
         Ok(line)
     }
 
+    /// IDLE (RFC 2177): says `news` as it comes, until the client says DONE.
+    /// False: it has closed, or said something else.
+    pub(super) fn idle(&mut self, mut news: impl FnMut() -> String) -> io::Result<bool> {
+        let mut line = Vec::new();
+        std::thread::sleep(self.shared.idles_after);
+        if self.has_more()? {
+            self.record("(something in front of leave to idle)");
+        }
+        self.send(b"+ idling\r\n")?;
+        self.set_patience(IDLE_PAUSE)?;
+        let ended = loop {
+            let news = news();
+            if !news.is_empty() {
+                self.send(news.as_bytes())?;
+            }
+            match self.stream.read_until(b'\n', &mut line) {
+                Ok(_) => break line.eq_ignore_ascii_case(b"DONE\r\n"),
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if self.shared.stopped.load(Ordering::SeqCst) {
+                break false;
+            }
+        };
+        self.set_patience(PATIENCE)?;
+        if !line.is_empty() {
+            self.record(String::from_utf8_lossy(&line).trim_end());
+        }
+        Ok(ended)
+    }
+
+    /// Whether the client has sent more already.
+    fn has_more(&self) -> io::Result<bool> {
+        let socket = self.stream.get_ref().socket();
+        socket.set_nonblocking(true)?;
+        let peeked = socket.peek(&mut [0]);
+        socket.set_nonblocking(false)?;
+        Ok(!self.stream.buffer().is_empty() || peeked.is_ok())
+    }
+
+    fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        let socket = self.stream.get_ref().socket();
+        socket.set_read_timeout(Some(patience))
+    }
+
     fn record_command(&self, line: &str) {
         self.record(
             line.split_once(' ')
@@ -260,6 +305,16 @@ impl<'a> Connection<'a> {
         }
         Ok(true)
     }
+}
+
+/// How often a client that idles is told what is new.
+const IDLE_PAUSE: Duration = Duration::from_millis(5);
+
+fn is_pause(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 /// A line that ends in `{n}` or `{n+}`: the text in front of it, n, and whether

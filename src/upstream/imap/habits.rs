@@ -1,0 +1,145 @@
+//! When accounts log in, so that a connection rests for as long as it is of use.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::sasl::Digest;
+
+/// Accounts that are remembered.
+const MOST: usize = 10_000;
+/// The rest of a connection whose account is not known yet.
+const UNKNOWN: Duration = Duration::from_secs(6 * 60);
+/// For a client that is late.
+const LATE: Duration = Duration::from_secs(30);
+
+/// The last logins of accounts.
+#[derive(Debug, Default)]
+pub(super) struct Habits(HashMap<Digest, Habit>);
+
+#[derive(Debug)]
+struct Habit {
+    last: Instant,
+    /// Between the last logins: the last time first.
+    gaps: [Option<Duration>; 2],
+}
+
+/// What becomes of a connection that rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// When the next login is expected, where the account has a habit.
+    pub expected: Option<Instant>,
+    /// When it logs out.
+    pub until: Instant,
+}
+
+impl Habits {
+    /// An account logs in.
+    pub fn logged_in(&mut self, account: Digest, now: Instant) {
+        if let Some(habit) = self.0.get_mut(&account) {
+            let gap = now.saturating_duration_since(habit.last);
+            habit.gaps = [Some(gap), habit.gaps[0]];
+            habit.last = now;
+            return;
+        }
+        if self.0.len() >= MOST {
+            // Half of them at a time: that is cheap, however many come.
+            let mut times: Vec<Instant> = self.0.values().map(|habit| habit.last).collect();
+            let (_, middle, _) = times.select_nth_unstable(MOST / 2);
+            let middle = *middle;
+            self.0.retain(|_, habit| habit.last > middle);
+        }
+        let gaps = [None, None];
+        self.0.insert(account, Habit { last: now, gaps });
+    }
+
+    /// What becomes of a connection of this account, going by the last two gaps
+    /// between its logins: a client may log in twice in a row, and be off at
+    /// night. `None`: it comes too seldom.
+    pub fn plan(&self, account: Digest, longest: Duration, now: Instant) -> Option<Plan> {
+        let habit = self.0.get(&account);
+        let gaps = habit.map_or([None, None], |habit| habit.gaps);
+        let mut known = gaps.into_iter().flatten().peekable();
+        if known.peek().is_none() {
+            return Some(Plan {
+                expected: None,
+                until: now + UNKNOWN.min(longest),
+            });
+        }
+        let gap = known.filter(|gap| *gap <= longest).max()?;
+        Some(Plan {
+            expected: habit.map(|habit| habit.last + gap),
+            until: now + (gap + gap / 2 + LATE).min(longest),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+    fn digest(number: u32) -> Digest {
+        let mut octets = [0; 32];
+        octets[..4].copy_from_slice(&number.to_be_bytes());
+        Digest::of(octets)
+    }
+
+    /// Logs in after each of these gaps, in seconds; the rest then, and how long
+    /// until the next login.
+    fn rest_behind(gaps: &[u64]) -> Option<(u64, Option<u64>)> {
+        let (mut habits, mut now) = (Habits::default(), Instant::now());
+        let account = digest(1);
+        habits.logged_in(account, now);
+        for gap in gaps {
+            now += Duration::from_secs(*gap);
+            habits.logged_in(account, now);
+        }
+        let plan = habits.plan(account, LONGEST, now)?;
+        let from_now = |at: Instant| at.duration_since(now).as_secs();
+        Some((from_now(plan.until), plan.expected.map(from_now)))
+    }
+
+    #[test]
+    fn a_rest_reaches_beyond_the_next_login() {
+        assert_eq!(rest_behind(&[]), Some((360, None)));
+        assert_eq!(rest_behind(&[300]), Some((480, Some(300))));
+        assert_eq!(rest_behind(&[300, 300]), Some((480, Some(300))));
+        assert_eq!(rest_behind(&[0]), Some((30, Some(0))));
+        assert_eq!(rest_behind(&[900]), Some((900, Some(900))));
+    }
+
+    #[test]
+    fn who_comes_too_seldom_does_not_rest() {
+        assert_eq!(rest_behind(&[901]), None);
+        assert_eq!(rest_behind(&[300, 3600, 3600]), None);
+    }
+
+    #[test]
+    fn a_login_twice_in_a_row_and_a_night_are_no_habit() {
+        assert_eq!(rest_behind(&[300, 2]), Some((480, Some(300))));
+        assert_eq!(rest_behind(&[300, 8 * 3600]), Some((480, Some(300))));
+    }
+
+    #[test]
+    fn an_unknown_account_rests_no_longer_than_any() {
+        let (now, longest) = (Instant::now(), Duration::from_secs(10));
+        let plan = Habits::default().plan(digest(1), longest, now).unwrap();
+        assert_eq!(plan.until.duration_since(now), longest);
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_forgets_the_oldest_first() {
+        let (mut habits, start) = (Habits::default(), Instant::now());
+        for number in 0..3 * u32::try_from(MOST).unwrap() {
+            let now = start + Duration::from_secs(number.into());
+            habits.logged_in(digest(number), now);
+            assert!(habits.0.len() <= MOST);
+            assert!(habits.0.contains_key(&digest(number)));
+        }
+        assert!(habits.0.len() >= MOST / 2);
+        assert!(!habits.0.contains_key(&digest(0)));
+    }
+}
