@@ -174,9 +174,10 @@ fn key(security: &Security) -> &'static str {
 }
 
 /// Connections for which there are descriptors: one to the client, one to the
-/// upstream.
+/// upstream. An upstream may have one in eight for those at rest.
 fn descriptors_allow() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let connections = limit.unwrap_or(u64::MAX).saturating_sub(SPARE_DESCRIPTORS) / 2;
+    let limit = limit.unwrap_or(u64::MAX);
+    let connections = (limit - limit / 8).saturating_sub(SPARE_DESCRIPTORS) / 2;
     usize::try_from(connections).unwrap_or(usize::MAX).max(1)
 }

@@ -103,7 +103,7 @@ impl Rig {
 /// popgate in front of the proxy.
 pub fn start_gateway(proxy: &FaultProxy, arguments: &[&str]) -> Gateway {
     let arguments = [&["--allow-cleartext"], arguments].concat();
-    Gateway::in_front_of(&proxy.plain_url(), &arguments)
+    Gateway::with_fresh_connections(&proxy.plain_url(), &arguments)
 }
 
 /// A place in one direction of a connection.

@@ -108,6 +108,16 @@ impl Gateway {
         gateway
     }
 
+    /// The same, where each session has a connection upstream of its own: none
+    /// rests for the next one.
+    pub fn with_fresh_connections(upstream: &str, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("popgate.toml");
+        fs::write(&config, "[upstream_rest]\nlongest = \"0s\"\n").unwrap();
+        let config = ["--config", config.to_str().unwrap()];
+        Self::in_front_of(upstream, &[&config, more].concat())
+    }
+
     /// Runs it and waits for nothing.
     pub fn spawn<A: AsRef<OsStr>>(arguments: &[A]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));

@@ -26,6 +26,12 @@ use crate::upstream::{Rest, UpstreamError};
 
 /// A login within this time finds a connection that was never told to IDLE.
 const BEFORE_IDLE: Duration = Duration::from_millis(50);
+/// So long after its login a connection is used no more: the server says again
+/// whether the credentials are good, and what folders there are.
+const LEASE: Duration = Duration::from_secs(60 * 60);
+/// Of the descriptors that the process may have, no more than one in so many is
+/// for connections at rest.
+const SHARE: u64 = 8;
 /// IDLE is begun anew after this: a server may take who idles for half an hour
 /// for gone (RFC 2177 §3).
 const IDLE: Duration = Duration::from_secs(25 * 60);
@@ -84,8 +90,8 @@ pub(super) struct Rested {
     pub layout: Option<Layout>,
     /// The folders' names, if they were looked for.
     pub names: Vec<String>,
-    /// When the names and the layout were last asked for.
-    pub known_since: Instant,
+    /// When the server accepted the credentials.
+    pub logged_in: Instant,
     /// The folder as the session saw it, if that may be of use.
     pub seen: Option<Seen>,
 }
@@ -116,6 +122,14 @@ impl Default for Resting {
 
 impl Resting {
     pub fn new(rest: Rest) -> Self {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let share = descriptors.map_or(usize::MAX, |it| {
+            usize::try_from(it / SHARE).unwrap_or(usize::MAX)
+        });
+        let rest = Rest {
+            most: rest.most.min(share),
+            ..rest
+        };
         let is_off = rest.longest.is_zero() || rest.most == 0 || rest.per_account == 0;
         let key = (!is_off).then(DigestKey::generate);
         Self {
@@ -180,12 +194,14 @@ impl Resting {
     ) -> Result<(), Box<Rested>> {
         let mut leaving = Vec::new();
         let mut state = self.state();
-        let plan = state
-            .habits
-            .plan(bond.habit, self.rest.longest, Instant::now());
-        let Some(plan) = plan.filter(|_| self.key.is_some() && !state.is_closed) else {
+        let now = Instant::now();
+        let plan = state.habits.plan(bond.habit, self.rest.longest, now);
+        let lease = rested.logged_in + LEASE;
+        let may_rest = self.key.is_some() && !state.is_closed && lease > now;
+        let Some(mut plan) = plan.filter(|_| may_rest) else {
             return Err(rested);
         };
+        plan.until = plan.until.min(lease);
         let of_account = |entries: &VecDeque<Entry>| {
             let mut places = (0..)
                 .zip(entries)

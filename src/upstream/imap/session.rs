@@ -81,8 +81,8 @@ pub(super) struct ImapSession {
     pub(super) seen: Option<Seen>,
     /// The connection says that this is still so.
     pub(super) is_vouched_for: bool,
-    /// When the names and the layout were asked for.
-    pub(super) known_since: Instant,
+    /// When the connection was logged in.
+    pub(super) logged_in: Instant,
     pub(super) ahead: Ahead,
 }
 
@@ -168,7 +168,7 @@ impl ImapSession {
             is_troubled: false,
             seen: None,
             is_vouched_for: false,
-            known_since: Instant::now(),
+            logged_in: Instant::now(),
         }
     }
 
@@ -218,6 +218,7 @@ impl ImapSession {
             })?;
             let mut connection = connected.connection;
             self.round_trips.adopt(&mut connection);
+            self.logged_in = Instant::now();
             self.capabilities = connected.capabilities;
             self.connection = Some(connection);
         }

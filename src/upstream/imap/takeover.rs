@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::connection::Connection;
 use super::early::Early;
 use super::login::{LoggedIn, are_sendable, conceal};
@@ -19,8 +17,6 @@ use crate::upstream::UpstreamError;
 /// The longest silence of a connection that has rested, until it has proved
 /// itself.
 const KEPT: Duration = Duration::from_secs(5);
-/// How long the names of folders hold without being asked for again.
-const KNOWN: Duration = Duration::from_secs(3600);
 
 impl ImapSession {
     /// Logs in, or takes over a connection that these credentials have logged in
@@ -84,14 +80,13 @@ impl ImapSession {
         client: IpAddr,
         mut rested: Box<Rested>,
     ) -> Self {
-        let is_known = rested.known_since.elapsed() < KNOWN;
-        let is_vouched_for = is_known && rested.vouches(&place.shared);
+        let is_vouched_for = rested.vouches(&place.shared);
         let Rested {
             mut connection,
             capabilities,
             layout,
             names,
-            known_since,
+            logged_in,
             seen,
         } = *rested;
         connection.doubt(KEPT);
@@ -100,11 +95,9 @@ impl ImapSession {
         session.is_kept = true;
         session.is_vouched_for = is_vouched_for;
         session.seen = seen.filter(|_| is_vouched_for);
-        if is_known {
-            session.layout = layout;
-            session.names = names;
-            session.known_since = known_since;
-        }
+        session.layout = layout;
+        session.names = names;
+        session.logged_in = logged_in;
         session
     }
 
@@ -119,7 +112,6 @@ impl ImapSession {
         self.names = Vec::new();
         self.folders = Vec::new();
         self.messages = Messages::default();
-        self.known_since = Instant::now();
         self.connected().await.map(drop)
     }
 
@@ -148,7 +140,7 @@ impl ImapSession {
             capabilities: std::mem::take(&mut self.capabilities),
             layout: self.layout.take(),
             names: std::mem::take(&mut self.names),
-            known_since: self.known_since,
+            logged_in: self.logged_in,
             seen: self.seen.take().filter(|_| self.selected == Some(0)),
         });
         let counted = Counted::new(&self.metrics.upstream_resting);
