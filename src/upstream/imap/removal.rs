@@ -49,6 +49,7 @@ impl ImapSession {
             self.hide(&job).await?;
             return Ok(Vec::new());
         }
+        self.announce_change(job.folder);
         let mut result = self.attempt(&mut job).await;
         let again = match &result {
             // All said OK, and yet something is left (Dovecot 2.3 may do so
@@ -67,9 +68,17 @@ impl ImapSession {
             };
         }
         self.settle(&job).await;
+        self.announce_change(job.folder);
         match result {
             Err(error) if !job.verified => Err(error),
             _ => Ok(job.left),
+        }
+    }
+
+    /// No connection vouches for what it knew of the folder before.
+    fn announce_change(&self, folder: usize) {
+        if let Some(folder) = self.folders.get(folder) {
+            self.shared.change(&folder.key);
         }
     }
 

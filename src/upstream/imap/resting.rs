@@ -397,3 +397,153 @@ impl Rested {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::upstream::imap::config::{Limits, Timeouts};
+    use crate::upstream::transport::Stream;
+
+    /// A connection at rest, its mailbox open and listed, and its server.
+    async fn rested(asked: Instant) -> (Rested, BufReader<TcpStream>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let stream = Stream::Left(client.unwrap());
+        let mut server = BufReader::new(server.unwrap().0);
+        let mut connection = Connection::new(stream, Limits::default(), Timeouts::default());
+        let select = async {
+            let examine = super::super::command::Command::new("EXAMINE").word("INBOX");
+            connection.run(examine, |_| Ok(())).await.unwrap();
+        };
+        let answer = async {
+            heard(&mut server, "EXAMINE INBOX").await;
+            say(&mut server, "* 0 EXISTS\r\nP1 OK done\r\n").await;
+        };
+        tokio::join!(select, answer);
+        connection.listed(0, false);
+        let rested = Rested {
+            connection,
+            capabilities: Capabilities::new(&["IDLE".to_owned()]),
+            layout: None,
+            names: vec!["INBOX".to_owned()],
+            logged_in: Instant::now(),
+            seen: Some(Seen::of_nothing(asked)),
+        };
+        (rested, server)
+    }
+
+    /// The next line, which must be this command or DONE; its tag.
+    async fn heard(server: &mut BufReader<TcpStream>, command: &str) -> String {
+        let mut line = String::new();
+        server.read_line(&mut line).await.unwrap();
+        let (tag, given) = line
+            .trim_end()
+            .split_once(' ')
+            .unwrap_or(("", line.trim_end()));
+        assert_eq!(given, command);
+        tag.to_owned()
+    }
+
+    async fn say(server: &mut BufReader<TcpStream>, text: &str) {
+        server.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    fn ago(seconds: u64) -> Instant {
+        let ago = Instant::now().checked_sub(Duration::from_secs(seconds));
+        ago.unwrap()
+    }
+
+    fn plan(expected: Instant) -> Plan {
+        Plan {
+            expected: Some(expected),
+            until: Instant::now() + LEASE,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_is_asked_shortly_before_a_login_is_expected() {
+        let (rested, _server) = rested(ago(0)).await;
+        let asked = rested.seen.as_ref().unwrap().asked;
+        let in_seconds = |seconds: u64| asked + Duration::from_secs(seconds);
+        let due = |expected| rested.proof_due(plan(expected));
+        assert_eq!(due(in_seconds(300)), Some(in_seconds(285)));
+        // Not again while it holds.
+        assert_eq!(due(in_seconds(10)), Some(in_seconds(45)));
+        let unknown = Plan {
+            expected: None,
+            until: in_seconds(300),
+        };
+        assert_eq!(rested.proof_due(unknown), None);
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_a_proof_unless_it_is_no_ok() {
+        for (answer, holds) in [("OK", true), ("NO", false), ("BAD", false)] {
+            let (mut rested, mut server) = rested(ago(50)).await;
+            let asked = rested.seen.as_ref().unwrap().asked;
+            let nobody = Weak::new();
+            let conversation = async {
+                let idle = heard(&mut server, "IDLE").await;
+                say(&mut server, "+ idling\r\n").await;
+                heard(&mut server, "DONE").await;
+                let noop = heard(&mut server, "NOOP").await;
+                say(&mut server, &format!("{idle} OK idled\r\n")).await;
+                say(&mut server, &format!("{noop} {answer} done\r\n")).await;
+                heard(&mut server, "IDLE").await;
+            };
+            tokio::select! {
+                _ = rested.keep(&nobody, plan(Instant::now())) => panic!("it ends"),
+                () = conversation => {}
+            }
+            assert!(rested.connection.is_usable());
+            assert_eq!(rested.seen.is_some(), holds, "{answer}");
+            if let Some(seen) = &rested.seen {
+                assert!(seen.asked > asked);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_behind_the_question_is_not_confused_by_its_answers() {
+        let (mut rested, mut server) = rested(ago(50)).await;
+        let nobody = Weak::new();
+        let mut noop = String::new();
+        let mut idle = String::new();
+        let conversation = async {
+            idle = heard(&mut server, "IDLE").await;
+            say(&mut server, "+ idling\r\n").await;
+            heard(&mut server, "DONE").await;
+            noop = heard(&mut server, "NOOP").await;
+        };
+        tokio::select! {
+            _ = rested.keep(&nobody, plan(Instant::now())) => panic!("it ends"),
+            () = conversation => {}
+        }
+        // Taken over before the server has answered.
+        let connection = &mut rested.connection;
+        assert!(connection.is_usable());
+        let mut events = 0;
+        let run = async {
+            let command = super::super::command::Command::new("CHECK");
+            let hear = |_| {
+                events += 1;
+                Ok(())
+            };
+            connection.run(command, hear).await.unwrap();
+        };
+        let answer = async {
+            let check = heard(&mut server, "CHECK").await;
+            let before = format!("{idle} OK idled\r\n* 1 EXISTS\r\n{noop} OK done\r\n");
+            say(&mut server, &before).await;
+            say(&mut server, &format!("* 2 EXISTS\r\n{check} OK done\r\n")).await;
+        };
+        tokio::join!(run, answer);
+        assert_eq!(events, 1);
+        assert!(rested.connection.has_news());
+        assert!(rested.connection.is_usable());
+    }
+}

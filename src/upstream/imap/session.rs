@@ -79,8 +79,6 @@ pub(super) struct ImapSession {
     pub(super) is_troubled: bool,
     /// What the next session may do with, if nothing changes until then.
     pub(super) seen: Option<Seen>,
-    /// The connection says that this is still so.
-    pub(super) is_vouched_for: bool,
     /// When the connection was logged in.
     pub(super) logged_in: Instant,
     pub(super) ahead: Ahead,
@@ -167,7 +165,6 @@ impl ImapSession {
             is_kept: false,
             is_troubled: false,
             seen: None,
-            is_vouched_for: false,
             logged_in: Instant::now(),
         }
     }
@@ -452,7 +449,6 @@ impl UpstreamSession for ImapSession {
     }
 
     async fn snapshot(&mut self) -> Result<Maildrop, UpstreamError> {
-        let asks = !self.is_vouched_for;
         let mut maildrop = self.open_folders().await;
         if let Err(error) = &maildrop
             && self.is_kept_to_blame(error)
@@ -468,7 +464,9 @@ impl UpstreamSession for ImapSession {
             };
         }
         self.is_kept = false;
-        if asks && let (Ok(_), Some(connection)) = (&maildrop, &mut self.connection) {
+        if let (Ok(_), Some(connection)) = (&maildrop, &mut self.connection)
+            && !connection.idling().is_on()
+        {
             connection.trust();
         }
         maildrop.inspect_err(|error| self.heed(error))

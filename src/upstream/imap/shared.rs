@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::ahead::window::Budget;
 use super::login::{Capabilities, LoggedIn};
 use super::resting::Resting;
+use super::vouching::ASKED;
 use crate::store::FolderKey;
 use crate::upstream::Rest;
 use crate::upstream::pauses::Pauses;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     presumption: Mutex<Presumption>,
     pub pauses: Pauses,
     pub resting: Arc<Resting>,
+    /// When messages were last removed, by folder.
+    changes: Mutex<HashMap<FolderKey, Instant>>,
     /// What all sessions have on its way ahead of their clients.
     pub ahead: Budget,
 }
@@ -63,6 +66,8 @@ struct Learned {
     entries: usize,
 }
 
+/// Changes remembered before the old ones are looked for.
+const MOST_CHANGES: usize = 1_000;
 /// Sizes remembered; beyond that all are forgotten and learned anew.
 const MOST_LEARNED: usize = 100_000;
 
@@ -119,6 +124,23 @@ impl Shared {
     /// answered, or not all users' logins are alike.
     pub fn send_nothing_early(&self) {
         lock(&self.presumption).not_before = Some(Instant::now() + DISTRUST);
+    }
+
+    /// A session is about to change the folder, or has changed it: what others
+    /// know of it may be wrong before their server has said so.
+    pub fn change(&self, folder: &FolderKey) {
+        let mut changes = lock(&self.changes);
+        if changes.len() >= MOST_CHANGES {
+            changes.retain(|_, at| at.elapsed() < ASKED);
+        }
+        changes.insert(folder.clone(), Instant::now());
+    }
+
+    /// Whether it was changed since then, which is no longer ago than [`ASKED`].
+    pub fn has_changed(&self, folder: &FolderKey, since: Instant) -> bool {
+        lock(&self.changes)
+            .get(folder)
+            .is_some_and(|at| *at >= since)
     }
 
     /// Messages that are shown although they carry `\Deleted`.

@@ -182,9 +182,8 @@ impl ImapSession {
             targets.trash.and_then(|it| finder.found(it)),
         )?;
         let mut contents = listing.contents(connection, capabilities).await?;
-        if let Some(known) = contents.known.take() {
-            self.snapshots.keep(&key, known.snapshot());
-        }
+        let known = contents.known.take();
+        let kept = known.map(|known| self.snapshots.keep(&key, known.snapshot()));
         let is_opened_again = opens_to_write && !decision.writes;
         if is_opened_again {
             // Nothing will be written after all.
@@ -207,7 +206,7 @@ impl ImapSession {
         });
         // What came before it was opened again is not told once more.
         if !is_opened_again {
-            self.see(&contents, needs);
+            self.see(&contents, kept.as_ref());
         }
         Ok(contents)
     }

@@ -74,13 +74,7 @@ impl ImapSession {
     }
 
     /// Goes on with a connection that has rested.
-    fn resume(
-        place: Place,
-        credentials: Credentials,
-        client: IpAddr,
-        mut rested: Box<Rested>,
-    ) -> Self {
-        let is_vouched_for = rested.vouches(&place.shared);
+    fn resume(place: Place, credentials: Credentials, client: IpAddr, rested: Box<Rested>) -> Self {
         let Rested {
             mut connection,
             capabilities,
@@ -93,8 +87,7 @@ impl ImapSession {
         conceal(&mut connection, &credentials);
         let mut session = Self::over(place, credentials, client, connection, capabilities);
         session.is_kept = true;
-        session.is_vouched_for = is_vouched_for;
-        session.seen = seen.filter(|_| is_vouched_for);
+        session.seen = seen;
         session.layout = layout;
         session.names = names;
         session.logged_in = logged_in;
@@ -106,7 +99,6 @@ impl ImapSession {
     pub(super) async fn begin_anew(&mut self) -> Result<(), UpstreamError> {
         self.is_kept = false;
         self.is_troubled = false;
-        self.is_vouched_for = false;
         self.connection = None;
         self.layout = None;
         self.names = Vec::new();

@@ -1,6 +1,7 @@
 //! Opening a maildrop without asking: the connection has told since the last
 //! session, by IDLE, that nothing has changed.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -9,12 +10,11 @@ use tokio::time::Instant;
 use super::contents::Contents;
 use super::found_uids::FoundUids;
 use super::idle::Idling;
-use super::known::{Known, Point};
+use super::known::Known;
 use super::listing::Needs;
-use super::resting::Rested;
 use super::session::{Folder, ImapSession};
-use super::shared::Shared;
 use crate::metrics::Opening;
+use crate::upstream::snapshots::Snapshot;
 
 /// Servers that are told of changes by the kernel gather them for half a second
 /// before they announce any: who has idled for less than this may not yet have
@@ -23,10 +23,9 @@ const ANNOUNCED: Duration = Duration::from_millis(500);
 /// Servers that are not told look once a minute, and some idle without ever
 /// looking: what was not asked for so long is asked.
 pub(super) const ASKED: Duration = Duration::from_secs(60);
-/// The most messages of a mailbox that rests in memory, at five octets each or
-/// so.
-const MOST_MESSAGES: usize = 2_000;
-
+/// The longest listing that is kept for a connection at rest, in octets: some
+/// 2,000 messages. Longer ones are there while the snapshots in memory have room.
+const LONGEST: u64 = 12 * 1024;
 /// The most ranges of messages that are there and not shown.
 const MOST_MARKS: usize = 500;
 
@@ -34,7 +33,7 @@ const MOST_MARKS: usize = 500;
 #[derive(Debug)]
 pub(super) struct Seen {
     folder: Folder,
-    known: Known,
+    listing: Listing,
     /// Marked `\Deleted`.
     deleted: FoundUids,
     /// Marked as not to be shown.
@@ -43,56 +42,70 @@ pub(super) struct Seen {
     pub asked: Instant,
 }
 
-impl Rested {
-    /// Whether the connection vouches for what its last session saw.
-    pub fn vouches(&mut self, shared: &Shared) -> bool {
-        // What has come and nobody has heard.
-        while let Some(event) = self.connection.overhear().now_or_never() {
-            if event.is_err() || self.connection.has_news() {
-                return false;
-            }
+#[cfg(test)]
+impl Seen {
+    /// An empty INBOX, for tests.
+    pub fn of_nothing(asked: Instant) -> Self {
+        use super::disposal::Disposal;
+        let folder = Folder {
+            name: "INBOX".to_owned(),
+            key: super::session::folder_key("alice", "INBOX"),
+            uid_validity: 1,
+            writes: false,
+            disposal: Disposal::Never,
+            expiry: None,
+        };
+        Self {
+            folder,
+            listing: Listing::Lent(Weak::new()),
+            deleted: FoundUids::new(0),
+            hidden: FoundUids::new(0),
+            asked,
         }
-        let has_idled = match self.connection.idling() {
-            Idling::Confirmed(_, since) => since.elapsed() >= ANNOUNCED,
-            Idling::No | Idling::Begun(..) | Idling::Ending(..) => false,
-        };
-        let is_settled = |seen: &Seen| {
-            let folder = &seen.folder;
-            let unfinished = shared.unfinished(&folder.key, folder.uid_validity);
-            seen.asked.elapsed() < ASKED && unfinished.is_empty()
-        };
-        has_idled && !self.connection.has_news() && self.seen.as_ref().is_some_and(is_settled)
+    }
+}
+
+#[derive(Debug)]
+enum Listing {
+    Kept(Arc<Snapshot>),
+    Lent(Weak<Snapshot>),
+}
+
+impl Listing {
+    fn get(&self) -> Option<Arc<Snapshot>> {
+        match self {
+            Self::Kept(snapshot) => Some(Arc::clone(snapshot)),
+            Self::Lent(snapshot) => snapshot.upgrade(),
+        }
     }
 }
 
 impl ImapSession {
     /// Keeps in mind how the folder that was listed just now is, where the next
     /// session may do with that.
-    pub(super) fn see(&mut self, contents: &Contents, needs: Needs) {
+    pub(super) fn see(&mut self, contents: &Contents, snapshot: Option<&Arc<Snapshot>>) {
         self.seen = None;
-        let (Some(connection), [folder]) = (&mut self.connection, self.folders.as_slice()) else {
+        let (Some(snapshot), Some(connection), [folder], [_]) = (
+            snapshot,
+            &mut self.connection,
+            self.folders.as_slice(),
+            self.names.as_slice(),
+        ) else {
             return;
         };
-        let count = contents.entries.len();
-        if self.bond.is_none() || self.names.len() != 1 || count > MOST_MESSAGES {
+        let marks = contents.deleted.ranges() + contents.hidden.ranges();
+        if self.bond.is_none() || marks > MOST_MARKS {
             return;
         }
-        let (deleted, hidden) = (contents.deleted.clone(), contents.hidden.clone());
-        let marks = deleted.ranges() + hidden.ranges();
-        if marks > MOST_MARKS {
-            return;
-        }
-        connection.listed(count, marks > 0);
-        let point = Point {
-            uid_validity: folder.uid_validity,
-            ..Point::default()
-        };
-        let known = Known::new(point, needs, &contents.entries, &contents.details);
-        self.seen = known.map(|known| Seen {
+        connection.listed(contents.entries.len(), marks > 0);
+        self.seen = Some(Seen {
             folder: folder.clone(),
-            known,
-            deleted,
-            hidden,
+            listing: match snapshot.octets() <= LONGEST {
+                true => Listing::Kept(Arc::clone(snapshot)),
+                false => Listing::Lent(Arc::downgrade(snapshot)),
+            },
+            deleted: contents.deleted.clone(),
+            hidden: contents.hidden.clone(),
             asked: Instant::now(),
         });
     }
@@ -100,14 +113,15 @@ impl ImapSession {
     /// Opens the folder as the last session saw it, where the connection vouches
     /// for that.
     pub(super) fn open_unasked(&mut self, name: &str, needs: Needs) -> Option<Contents> {
-        if !std::mem::take(&mut self.is_vouched_for) {
+        if !self.is_vouched_for() {
             return None;
         }
-        let seen = self.seen.as_ref()?;
-        if seen.folder.name != name || seen.known.needs() != needs || self.names.len() != 1 {
+        let seen = self.seen.as_ref().filter(|it| it.folder.name == name)?;
+        let known = Known::read(&*seen.listing.get()?)?;
+        if !known.needs().cover(needs) || known.point.uid_validity != seen.folder.uid_validity {
             return None;
         }
-        let (entries, details) = seen.known.listing()?;
+        let (entries, details) = known.listing()?;
         self.folders.push(seen.folder.clone());
         self.selected = Some(0);
         self.metrics.openings.get_or_create(&Opening::Vouched).inc();
@@ -119,5 +133,32 @@ impl ImapSession {
             known: None,
             how: Opening::Vouched,
         })
+    }
+
+    /// Whether the connection vouches, now, for what its last session saw.
+    fn is_vouched_for(&mut self) -> bool {
+        let (true, Some(seen), Some(connection)) = (self.is_kept, &self.seen, &mut self.connection)
+        else {
+            return false;
+        };
+        // What has come and nobody has heard.
+        while let Some(event) = connection.overhear().now_or_never() {
+            if event.is_err() || connection.has_news() {
+                return false;
+            }
+        }
+        let has_idled = match connection.idling() {
+            Idling::Confirmed(_, since) => since.elapsed() >= ANNOUNCED,
+            Idling::No | Idling::Begun(..) | Idling::Ending(..) => false,
+        };
+        let folder = &seen.folder;
+        has_idled
+            && !connection.has_news()
+            && seen.asked.elapsed() < ASKED
+            && !self.shared.has_changed(&folder.key, seen.asked)
+            && self
+                .shared
+                .unfinished(&folder.key, folder.uid_validity)
+                .is_empty()
     }
 }

@@ -74,7 +74,11 @@ pub(super) fn serve(shared: &Arc<Shared>, socket: TcpStream, number: usize) -> i
                 continue;
             }
             if command.name == "IDLE" && session.authenticated && shared.announces("IDLE") {
-                if !connection.idle(|| session.news(shared))? {
+                let news = || match shared.tells_nothing {
+                    true => String::new(),
+                    false => session.news(shared),
+                };
+                if !connection.idle(news)? {
                     return Ok(());
                 }
                 connection.send(command.ok("idled").as_bytes())?;

@@ -66,6 +66,7 @@ pub struct Builder {
     handlers: Vec<(String, Handler)>,
     tls: Option<(Identity, bool)>,
     idles_after: Duration,
+    tells_nothing: bool,
 }
 
 /// What the server holds, for all of its connections.
@@ -99,6 +100,7 @@ pub(crate) struct Shared {
     greeting: Option<String>,
     tells_at_login: bool,
     idles_after: Duration,
+    tells_nothing: bool,
     handlers: Vec<(String, Handler)>,
     tls: Option<Arc<ServerConfig>>,
     implicit_tls: bool,
@@ -129,6 +131,7 @@ impl ScriptedImap {
             handlers: Vec::new(),
             tls: None,
             idles_after: Duration::ZERO,
+            tells_nothing: false,
         }
     }
 
@@ -278,6 +281,12 @@ impl Builder {
         self
     }
 
+    /// Who idles is told of nothing.
+    pub fn tells_nothing(mut self) -> Self {
+        self.tells_nothing = true;
+        self
+    }
+
     /// Adds messages to INBOX.
     pub fn messages(mut self, messages: &[impl AsRef<[u8]>]) -> Self {
         for message in messages {
@@ -330,6 +339,7 @@ impl Builder {
             tells_at_login: self.tells_at_login,
             handlers: self.handlers,
             idles_after: self.idles_after,
+            tells_nothing: self.tells_nothing,
             tls: identity.as_ref().map(Identity::server_config),
             implicit_tls,
             world: Mutex::new(self.world),
