@@ -11,8 +11,9 @@ use crate::upstream::UpstreamError;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// An idle connection within a session is kept so long, as by default.
 const IDLE: Duration = Duration::from_secs(90);
-/// Connections at rest of one client, at most.
-pub(super) const MOST_IDLE: usize = 4;
+/// Connections of one client that have nothing to do, at most: as many as make
+/// requests to the API at once.
+const MOST_IDLE: usize = 4;
 
 /// Which connections a request goes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Clients {
         let unproven = rested.is_some();
         let first = match rested {
             Some(client) => client,
-            None => build(config)?,
+            None => build(config, MOST_IDLE)?,
         };
         Ok(Self {
             first,
@@ -76,7 +77,7 @@ impl Clients {
         if let Some(client) = self.ahead.get() {
             return Ok(client);
         }
-        let client = build(config)?;
+        let client = build(config, usize::MAX)?;
         Ok(self.ahead.get_or_init(|| client))
     }
 
@@ -88,7 +89,7 @@ impl Clients {
     /// From here on, new connections.
     pub fn renew(&self, config: &Config) -> Result<&reqwest::Client, UpstreamError> {
         self.unproven.store(false, Ordering::Relaxed);
-        let client = build(config)?;
+        let client = build(config, MOST_IDLE)?;
         Ok(self.fresh.get_or_init(|| client))
     }
 
@@ -131,7 +132,8 @@ impl Clients {
     }
 }
 
-fn build(config: &Config) -> Result<reqwest::Client, UpstreamError> {
+/// A client that keeps so many connections which have nothing to do.
+fn build(config: &Config, idle: usize) -> Result<reqwest::Client, UpstreamError> {
     let mut tls = (*config.tls).clone();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     reqwest::Client::builder()
@@ -143,6 +145,7 @@ fn build(config: &Config) -> Result<reqwest::Client, UpstreamError> {
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
         .connect_timeout(config.timeouts.connect)
+        .pool_max_idle_per_host(idle)
         .pool_idle_timeout(config.economy.rest.longest.max(IDLE))
         .user_agent("popgate")
         .build()

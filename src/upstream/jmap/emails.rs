@@ -50,16 +50,16 @@ impl Listed {
     }
 }
 
-impl Email<'_> {
+impl<'a> Email<'a> {
     /// Whether it can be one: no id has more than 255 octets (RFC 8620 §1.2).
-    pub fn fits(&self) -> bool {
+    pub fn fits(self) -> bool {
         let fits = |text: &str| (1..=LONGEST).contains(&text.len());
         fits(self.id) && fits(self.blob_id) && fits(self.received_at)
     }
 
     /// Arrival, to the second and beyond it; equal times are told apart by id,
     /// so that the order is the same each time.
-    fn order(&self) -> (&str, &str, &str) {
+    fn order(self) -> (&'a str, &'a str, &'a str) {
         let received = self.received_at.trim_end_matches('Z');
         let (seconds, fraction) = received.split_once('.').unwrap_or((received, ""));
         (seconds, fraction, self.id)
@@ -134,16 +134,25 @@ impl Emails {
 
     /// Leaves those at these places, and sorts them by arrival.
     pub fn arrange(&mut self, places: impl Iterator<Item = usize>) {
-        let rows: Vec<Row> = places
-            .filter_map(|place| self.rows.get(place).copied())
-            .collect();
-        self.rows = rows;
-        let mut rows = std::mem::take(&mut self.rows);
-        rows.sort_unstable_by(|one, other| {
-            let (one, other) = (self.read(one), self.read(other));
-            one.order().cmp(&other.order())
-        });
-        self.rows = rows;
+        let rows = places.filter_map(|place| self.rows.get(place).copied());
+        let mut rows: Vec<(u64, Row)> = rows.map(|row| (0, row)).collect();
+        // A number is compared sooner than text. Without one for all, there is
+        // none.
+        let second = |row: &Row| second(self.read(row).order().0);
+        if rows.iter().all(|(_, row)| second(row).is_some()) {
+            for (key, row) in &mut rows {
+                *key = second(row).unwrap_or_default();
+            }
+        }
+        let order = |one: &(u64, Row), other: &(u64, Row)| {
+            let text = (self.read(&one.1), self.read(&other.1));
+            let by_number = one.0.cmp(&other.0);
+            by_number.then_with(|| text.0.order().cmp(&text.1.order()))
+        };
+        if !rows.is_sorted_by(|one, next| order(one, next).is_le()) {
+            rows.sort_unstable_by(order);
+        }
+        self.rows = rows.into_iter().map(|(_, row)| row).collect();
         self.text.shrink_to_fit();
     }
 
@@ -165,6 +174,22 @@ impl Emails {
             is_hidden: row.folder & HIDDEN != 0,
         }
     }
+}
+
+/// The digits of `2026-01-02T03:04:05` as a number, which is in the order of such
+/// texts. None of any other.
+fn second(text: &str) -> Option<u64> {
+    const FORM: &[u8] = b"0000-00-00T00:00:00";
+    if text.len() != FORM.len() {
+        return None;
+    }
+    text.bytes()
+        .zip(FORM)
+        .try_fold(0, |number, (octet, form)| match form {
+            b'0' if octet.is_ascii_digit() => Some(number * 10 + u64::from(octet - b'0')),
+            b'0' => None,
+            form => (octet == *form).then_some(number),
+        })
 }
 
 /// Where Emails are in [`Emails`], by id.
@@ -238,6 +263,28 @@ mod tests {
         assert_eq!((second.blob_id, second.size), ("bm2", 2));
         assert_eq!(second.received_at, "2026-01-02T00:00:00Z");
         assert_eq!((emails.get(4), emails.len()), (None, 4));
+    }
+
+    #[test]
+    fn times_of_any_form_are_in_the_order_of_their_text() {
+        let times = [
+            "2026-01-02T00:00:00Z",
+            "2026-01-02T00:00:00.5Z",
+            "2026-01-02T00:00:01Z",
+            "2026-01-02T00:00:60Z",
+            "2026-01-03T00:00:00Z",
+        ];
+        for odd in [None, Some("2026-01-02T00:00:00+01:00"), Some("yesterday")] {
+            let all = times.iter().copied().chain(odd).enumerate();
+            let listed: Vec<Listed> = all
+                .map(|(at, time)| listed(&format!("m{at}"), time))
+                .collect();
+            let mut emails = emails(&listed);
+            emails.arrange([5, 3, 1, 4, 0, 2].into_iter());
+            let found: Vec<&str> = emails.iter().map(|it| it.received_at).collect();
+            let found = found.into_iter().filter(|it| times.contains(it));
+            assert!(found.eq(times), "{odd:?}");
+        }
     }
 
     #[test]

@@ -221,18 +221,19 @@ impl Listing<'_> {
     /// Gets those of these Emails that are not known yet, several requests at a
     /// time. False where one of them is gone by now.
     async fn complete(&mut self, ids: &Ids) -> Result<bool, UpstreamError> {
-        let unknown: Vec<&str> = ids
-            .iter()
-            .filter(|id| self.places.of(id, &self.emails).is_none())
-            .collect();
         let (api, limits, properties) = (self.api, self.api.limits(), self.what.properties());
         // The words of the request are less than the rest.
         let octets = limits.request - 1024;
-        let pages: Vec<_> = batches(&unknown, limits.objects_in_get, octets, 6)
-            .into_iter()
-            .map(|page| get(api, page, properties))
-            .collect();
-        let mut pages = stream::iter(pages).buffer_unordered(limits.concurrent_requests);
+        let pages = {
+            let unknown: Vec<&str> = ids
+                .iter()
+                .filter(|id| self.places.of(id, &self.emails).is_none())
+                .collect();
+            batches(&unknown, limits.objects_in_get, octets, 6)
+        };
+        let gets = pages.into_iter().map(|page| get(api, page, properties));
+        let gets: Vec<_> = gets.collect();
+        let mut pages = stream::iter(gets).buffer_unordered(limits.concurrent_requests);
         let mut whole = true;
         while let Some((page, answer)) = pages.try_next().await? {
             whole &= self.learn(&page, answer)?;
@@ -255,16 +256,23 @@ impl Listing<'_> {
 
     /// The Emails of these ids, all of which are known.
     fn arranged(mut self, ids: &Ids) -> Result<Emails, UpstreamError> {
-        unique(ids)?;
-        let places: Vec<usize> = ids
-            .iter()
-            .filter_map(|id| self.places.of(id, &self.emails))
-            .collect();
-        self.places = Places::default();
-        if places.len() != ids.len() {
-            return Err(UpstreamError::protocol("the listing is not whole"));
+        let mut places: Vec<u32> = Vec::with_capacity(ids.len());
+        let mut is_taken = vec![false; self.emails.len()];
+        for id in ids.iter() {
+            let place = self.places.of(id, &self.emails);
+            let taken = place.and_then(|place| is_taken.get_mut(place));
+            let (Some(place), Some(taken)) = (place, taken) else {
+                return Err(UpstreamError::protocol("the listing is not whole"));
+            };
+            if std::mem::replace(taken, true) {
+                let reason = "the listing names a message twice";
+                return Err(UpstreamError::protocol(reason));
+            }
+            places.push(u32::try_from(place).unwrap_or(u32::MAX));
         }
-        self.emails.arrange(places.into_iter());
+        self.places = Places::default();
+        let places = places.into_iter().map(|place| place as usize);
+        self.emails.arrange(places);
         Ok(self.emails)
     }
 }
@@ -316,14 +324,6 @@ async fn get<'a>(
         .for_account(api.account());
     let answer = api.call(&call).await?.get(0)?;
     Ok((page, answer))
-}
-
-fn unique(ids: &Ids) -> Result<(), UpstreamError> {
-    let distinct: HashSet<&str> = ids.iter().collect();
-    if distinct.len() == ids.len() {
-        return Ok(());
-    }
-    Err(UpstreamError::protocol("the listing names a message twice"))
 }
 
 /// The Emails of an answer that is about each of the ids that were asked for,

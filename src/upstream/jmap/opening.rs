@@ -3,10 +3,10 @@
 
 use super::api::Api;
 use super::listing::{self, Wanted};
-use super::mailboxes::Source;
+use super::mailboxes::{self, Mailboxes, Source};
 use super::messages::Listed;
 use super::packed::{self, Head};
-use super::refresh::{Answered, Place, Refresh, Warm};
+use super::refresh::{Asked, Place, Refresh, Rider, Warm};
 use super::session::{JmapSession, Site};
 use crate::maildrop::{DeletePolicy, Policy};
 use crate::metrics::Opening as Opened;
@@ -15,33 +15,46 @@ use crate::upstream::UpstreamError;
 
 /// What is known of a maildrop before it is opened.
 pub(super) struct Opening {
-    pub warm: Option<Warm>,
-    /// What has changed, as it was answered at the login, and how many updates
-    /// of the account there had been before.
-    pub asked: Option<(Answered, u64)>,
+    warm: Option<Warm>,
+    /// What has changed, as it was answered at the login.
+    asked: Asked,
+    /// Updates of the account before that.
     updates: u64,
 }
 
 impl Opening {
-    /// What is known before anything is asked for over this API.
-    pub async fn begin(place: &Site, credentials: &Credentials, api: &Api) -> Self {
-        let shared = &place.shared;
-        let updates = shared.updates.count(api.account());
-        let places = shared.places(&maildrop(credentials, &place.policy));
-        let keywords = looks_at_keywords(&place.policy);
+    /// One that asks for nothing but the folders.
+    pub fn new(place: &Site, api: &Api) -> Self {
         Self {
-            warm: Warm::load(&place.snapshots, places, api.account(), keywords).await,
-            asked: None,
-            updates,
+            warm: None,
+            asked: Asked::Nothing,
+            updates: place.shared.updates.count(api.account()),
         }
     }
 
-    /// What was answered behind the request that found the folders.
-    pub fn with(self, answered: Option<Answered>) -> Self {
-        Self {
-            asked: answered.map(|answered| (answered, self.updates)),
-            ..self
-        }
+    /// One that asks what has changed since the last login, too, where there is
+    /// a snapshot of it.
+    pub async fn warm(place: &Site, credentials: &Credentials, api: &Api) -> Self {
+        let mut opening = Self::new(place, api);
+        let places = place.shared.places(&maildrop(credentials, &place.policy));
+        let keywords = looks_at_keywords(&place.policy);
+        let snapshots = &place.snapshots;
+        opening.warm = Warm::load(snapshots, places, api.account(), keywords).await;
+        opening
+    }
+
+    /// Whether there is a snapshot.
+    pub fn is_warm(&self) -> bool {
+        self.warm.is_some()
+    }
+
+    /// Finds the folders, and asks in the same request.
+    pub async fn find(&mut self, place: &Site, api: &Api) -> Result<Mailboxes, UpstreamError> {
+        let mut rider = Rider::new(self.warm.as_ref());
+        let has_store = place.store.is_some();
+        let found = mailboxes::find(api, &place.policy, has_store, &mut rider).await?;
+        self.asked = rider.asked();
+        Ok(found)
     }
 }
 
@@ -70,10 +83,14 @@ impl JmapSession {
         let updates = self.place.shared.updates.count(&account);
         // What was answered before the maildrop was locked may be older than
         // what another session did before it was unlocked.
-        let asked = self.asked.take().filter(|(_, then)| *then == updates);
-        let first = asked.map(|(answered, _)| answered);
+        let is_current = self.opening.updates == updates;
+        let first = match std::mem::replace(&mut self.opening.asked, Asked::Nothing) {
+            Asked::Answered(answered) if is_current => Some(answered),
+            Asked::Answered(_) | Asked::Nothing => None,
+            Asked::Unanswered => return self.listed_anew().await,
+        };
         let places = self.places();
-        let warm = match self.warm.take().filter(|warm| warm.is_of(&places)) {
+        let warm = match self.opening.warm.take().filter(|warm| warm.is_of(&places)) {
             Some(warm) => Some((warm, first)),
             None => {
                 let snapshots = &self.place.snapshots;

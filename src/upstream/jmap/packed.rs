@@ -202,7 +202,9 @@ impl Blocks {
     /// Ends the block that is being filled.
     fn close(&mut self) {
         if self.rows > 0 {
-            let rows = std::mem::take(&mut self.last);
+            // No more than it takes, for as long as it is kept.
+            let rows = self.last.as_slice().to_vec();
+            self.last.clear();
             self.done.insert(self.at, Block::new(rows));
             self.at += 1;
         }
@@ -225,6 +227,7 @@ impl Blocks {
             count += 1;
         }
         if count > 0 {
+            packed.shrink_to_fit();
             self.keep(at, Block::new(packed), count);
         }
     }

@@ -51,6 +51,15 @@ struct Changed {
     destroyed: Ids,
 }
 
+/// What became of a question that came with another request.
+pub(super) enum Asked {
+    /// There was no such question.
+    Nothing,
+    /// The server does not say, or nothing that could be.
+    Unanswered,
+    Answered(Box<Answered>),
+}
+
 /// What has changed since a state, and what the changed Emails are now.
 pub(super) struct Answered {
     changed: Changed,
@@ -149,9 +158,13 @@ impl<'a> Rider<'a> {
         self.answered = read(answers, place);
     }
 
-    /// What was answered.
-    pub fn answered(self) -> Option<Answered> {
-        self.answered
+    /// What became of the question.
+    pub fn asked(self) -> Asked {
+        match self.answered {
+            Some(answered) => Asked::Answered(Box::new(answered)),
+            None if self.asked => Asked::Unanswered,
+            None => Asked::Nothing,
+        }
     }
 }
 
@@ -185,7 +198,7 @@ impl Refresh<'_> {
     pub async fn run(
         &self,
         warm: &Warm,
-        first: Option<Answered>,
+        first: Option<Box<Answered>>,
     ) -> Result<Option<Vec<(Emails, Snapshot)>>, UpstreamError> {
         let refreshed = timeout(self.api.http.command_timeout(), self.refresh(warm, first));
         match refreshed.await {
@@ -202,7 +215,7 @@ impl Refresh<'_> {
     async fn refresh(
         &self,
         warm: &Warm,
-        first: Option<Answered>,
+        first: Option<Box<Answered>>,
     ) -> Result<Option<Vec<(Emails, Snapshot)>>, UpstreamError> {
         let mut totals: Vec<Option<u64>> = match first {
             Some(_) => self.sources.iter().map(|source| source.total).collect(),
@@ -213,7 +226,7 @@ impl Refresh<'_> {
         let mut state = warm.state.clone();
         for _ in 0..MOST_ROUNDS {
             let answered = match first.take() {
-                Some(answered) => Some(answered),
+                Some(answered) => Some(*answered),
                 None => {
                     let (answered, counted) = self.ask(warm, &state).await?;
                     totals = counted;
@@ -223,7 +236,8 @@ impl Refresh<'_> {
             let Some(answered) = answered else {
                 return Ok(None);
             };
-            let Some(is_last) = take(answered, &mut state, &mut changes) else {
+            let most = self.api.limits().objects_in_get;
+            let Some(is_last) = take(answered, most, &mut state, &mut changes) else {
                 return Ok(None);
             };
             if is_last {
@@ -341,24 +355,29 @@ fn is_final(error: &UpstreamError) -> bool {
     )
 }
 
-/// Takes what has changed since `state`, which becomes the new one. Returns
-/// whether that is all; None where it cannot be.
-fn take(answered: Answered, state: &mut String, changes: &mut Changes) -> Option<bool> {
+/// Takes what has changed since `state`, which becomes the new one: no more than
+/// was asked for. Returns whether that is all; None where it cannot be.
+fn take(
+    answered: Answered,
+    most: usize,
+    state: &mut String,
+    changes: &mut Changes,
+) -> Option<bool> {
     let Answered {
         changed,
         created,
         updated,
     } = answered;
-    if changed.old_state != *state {
+    let all = [&changed.created, &changed.updated, &changed.destroyed];
+    let count: usize = all.into_iter().map(Ids::len).sum();
+    if changed.old_state != *state || count > most {
         return None;
     }
-    let is_empty = [&changed.created, &changed.updated, &changed.destroyed]
-        .into_iter()
-        .all(Ids::is_empty);
     // What an Email is now may be of later than the new state: it is asked for
     // once more what has changed since then.
     let is_last = !changed.has_more_changes
-        && (is_empty || (created.state == changed.new_state && updated.state == changed.new_state));
+        && (count == 0
+            || (created.state == changed.new_state && updated.state == changed.new_state));
     if changed.has_more_changes && changed.new_state == *state {
         return None;
     }

@@ -96,18 +96,17 @@ impl Resting {
         let Some(period) = inner.period(whose, rest) else {
             return;
         };
-        let connections = connections.min(rest.per_account);
         // One client for the same credentials is enough: the last one.
         inner.remove_where(|it| it.whose == whose);
+        if connections == 0 || connections > rest.per_account.min(rest.most) {
+            return;
+        }
         let of_account = |it: &Rested| it.account == account;
         while inner.count(of_account) + connections > rest.per_account {
             inner.remove_first(of_account);
         }
-        while inner.connections + connections > rest.most && !inner.clients.is_empty() {
+        while inner.connections + connections > rest.most {
             inner.remove_first(|_| true);
-        }
-        if connections == 0 || inner.connections + connections > rest.most {
-            return;
         }
         let number = inner.polls.get(&whose).map_or(0, |poll| poll.number);
         let timer = tokio::spawn(end_of_rest(Arc::downgrade(&self.0), whose, number, period));

@@ -14,10 +14,9 @@ use super::download::Download;
 use super::emails::Email;
 use super::http::Http;
 use super::learning::Learning;
-use super::mailboxes::{self, Mailboxes};
+use super::mailboxes::Mailboxes;
 use super::messages::{Making, Messages};
 use super::opening::Opening;
-use super::refresh::{Answered, Rider, Warm};
 use super::resource::Resource;
 use super::rounds::Rounds;
 use super::terms::{check_unique_ids, needs_write};
@@ -49,10 +48,8 @@ pub(super) struct JmapSession {
     pub(super) mailboxes: Mailboxes,
     messages: Messages,
     ahead: Ahead,
-    pub(super) warm: Option<Warm>,
-    /// What has changed since, as it was answered at the login, and how many
-    /// updates of the account there had been before.
-    pub(super) asked: Option<(Answered, u64)>,
+    /// What is known of the maildrop, until it is open.
+    pub(super) opening: Opening,
     /// By folder, once they were listed.
     folders: Vec<Folder>,
     learning: Learning,
@@ -68,21 +65,13 @@ impl JmapSession {
         check_unique_ids(&place.policy)?;
         let shared = &place.shared;
         let owner = place.policy.shared.as_deref();
-        let has_store = place.store.is_some();
         let rounds = Arc::<Rounds>::default();
-        // What failed with a rider is tried without.
-        let mut is_first = true;
         if let Some(resource) = shared.resource(&credentials, owner) {
-            is_first = false;
             let api = Self::api(&place, &rounds, &credentials, Some(resource)).await?;
-            let opening = Opening::begin(&place, &credentials, &api).await;
-            let mut rider = Rider::new(opening.warm.as_ref());
-            let found = mailboxes::find(&api, &place.policy, has_store, &mut rider).await;
-            match found {
-                Ok(mailboxes) if !api.is_outdated() => {
-                    let answered = rider.answered();
-                    let found = (mailboxes, opening.with(answered));
-                    return Self::open(place, credentials, (api, rounds), found);
+            let mut opening = Opening::warm(&place, &credentials, &api).await;
+            match opening.find(&place, &api).await {
+                Ok(found) if !api.is_outdated() => {
+                    return Self::open(place, credentials, (api, rounds), (found, opening));
                 }
                 Err(error) if is_final(&error) => return Err(error),
                 Err(UpstreamError::NoFolder(reason)) if !api.is_outdated() => {
@@ -90,14 +79,23 @@ impl JmapSession {
                 }
                 Ok(_) | Err(_) => shared.forget_resource(&credentials, owner),
             }
+            // The simplest way, whatever it was.
+            let api = Self::api(&place, &rounds, &credentials, None).await?;
+            let mut opening = Opening::new(&place, &api);
+            let found = opening.find(&place, &api).await?;
+            return Self::open(place, credentials, (api, rounds), (found, opening));
         }
         let api = Self::api(&place, &rounds, &credentials, None).await?;
-        let opening = Opening::begin(&place, &credentials, &api).await;
-        let mut rider = Rider::new(opening.warm.as_ref().filter(|_| is_first));
-        let mailboxes = mailboxes::find(&api, &place.policy, has_store, &mut rider).await?;
-        let answered = rider.answered();
-        let found = (mailboxes, opening.with(answered));
-        Self::open(place, credentials, (api, rounds), found)
+        let mut opening = Opening::warm(&place, &credentials, &api).await;
+        let found = match opening.find(&place, &api).await {
+            // It may have been too much for one request.
+            Err(error) if opening.is_warm() && !is_final(&error) => {
+                opening = Opening::new(&place, &api);
+                opening.find(&place, &api).await?
+            }
+            found => found?,
+        };
+        Self::open(place, credentials, (api, rounds), (found, opening))
     }
 
     async fn api(
@@ -139,8 +137,7 @@ impl JmapSession {
             api: Arc::new(api),
             rounds,
             mailboxes,
-            warm: opening.warm,
-            asked: opening.asked,
+            opening,
             messages: Messages::default(),
             folders: Vec::new(),
             learning: Learning::default(),

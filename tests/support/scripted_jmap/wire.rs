@@ -97,6 +97,8 @@ pub enum End {
     Reset(usize),
     /// Nothing more behind so many octets.
     Hang(usize),
+    /// Not even a head.
+    Silence,
     /// The body again and again, for as long as the client takes it.
     Endless,
     /// So many octets at a time, with a pause behind each, for as long as the
@@ -147,6 +149,10 @@ impl Reply {
 
     /// Sends it. Returns whether the connection goes on.
     fn write_to(&self, stream: &mut Stream) -> io::Result<bool> {
+        if self.end == End::Silence {
+            let _ = stream.read(&mut [0]);
+            return Ok(false);
+        }
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
@@ -163,7 +169,7 @@ impl Reply {
             End::Cut(octets) | End::Reset(octets) | End::Hang(octets) => {
                 octets.min(self.body.len())
             }
-            End::Whole | End::Endless | End::Drip(..) => self.body.len(),
+            End::Whole | End::Endless | End::Drip(..) | End::Silence => self.body.len(),
         };
         match self.end {
             End::Drip(octets, pause) => {
@@ -293,11 +299,7 @@ fn answer(shared: &Shared, request: &Request) -> Option<Reply> {
             usual(&mut account);
             None
         }
-        Answer::Hang => Some(
-            Reply::status(200)
-                .ending(End::Hang(0))
-                .framed(Framing::Claimed(1)),
-        ),
+        Answer::Hang => Some(Reply::status(200).ending(End::Silence)),
     }
 }
 
