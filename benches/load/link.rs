@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::parent_id;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -201,6 +202,18 @@ fn answer(stream: &TcpStream, counts: &Counts) -> std::io::Result<()> {
     writeln!(stream, "{}", counts.to_json())
 }
 
+/// Ends with whoever started it, however that ended.
+fn follow_parent() -> std::io::Result<()> {
+    let parent = parent_id();
+    spawn(move || {
+        while parent_id() == parent {
+            thread::sleep(Duration::from_secs(1));
+        }
+        std::process::exit(0);
+    })?;
+    Ok(())
+}
+
 /// Serves until it is ended.
 pub fn serve(
     listen: SocketAddr,
@@ -209,6 +222,7 @@ pub fn serve(
     rtt: f64,
     mbit: f64,
 ) -> anyhow::Result<Value> {
+    follow_parent()?;
     let line = Line {
         half: Duration::from_secs_f64(rtt / 2000.0),
         bandwidth: (mbit > 0.0).then_some(mbit * 125_000.0),

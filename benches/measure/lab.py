@@ -79,7 +79,8 @@ class Gateway:
         front = f'pop3s = "{HOST}:{self.port}"' if tls else f'pop3 = "{HOST}:{self.port}"\nallow_cleartext = true'
         (folder / "popgate.toml").write_text(
             f'{front}\nupstream = "{upstream}"\nstate = "state"\n{settings}\n')
-        self.process = start([POPGATE, "serve", "--config", folder / "popgate.toml"], self.port, folder / "log")
+        # It ends with this program, even if that is killed.
+        self.process = start(["setpriv", "--pdeathsig", "TERM", POPGATE, "serve", "--config", folder / "popgate.toml"], self.port, folder / "log")
         self.pid = self.process.pid
 
     def __enter__(self):

@@ -99,7 +99,7 @@ def start(command, port, log):
             break
         time.sleep(0.02)
     stop(process)
-    raise Failed(f"{command[0]} does not listen: " + read(log)[-600:])
+    raise Failed(f"{' '.join(map(str, command))} does not listen: " + read(log)[-600:])
 
 
 def stop(process):
