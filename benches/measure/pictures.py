@@ -4,8 +4,8 @@ import math, statistics
 LOOKS = {"popgate": ("#2a7de1", "popgate"), "native": ("#2f9e5b", "native POP3, as far away"),
          "imapc": ("#d9682b", "Dovecot with imapc")}
 GREY = "#8a8f98"
-WIDTH, HEIGHT = 380, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 46, 52
+WIDTH, HEIGHT = 760, 300  # Of a picture, without the names below
+LEFT, RIGHT, TOP, BOTTOM = 62, 30, 46, 52
 
 
 def time_text(value):
@@ -16,7 +16,7 @@ def text(x, y, words, anchor="middle", size=12, color=GREY, more=""):
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{color}"{more}>{words}</text>'
 
 
-def panel(left, title, axis, points, logarithmic):
+def panel(left, width, title, axis, points, logarithmic):
     """One diagram; `points`: whose → [(x, seconds)]. Times are on a logarithmic scale."""
     xs = sorted({x for line in points.values() for x, _ in line})
     ys = [y for line in points.values() for _, y in line]
@@ -24,7 +24,7 @@ def panel(left, title, axis, points, logarithmic):
     high = max(high, low + 1)
     scale = (lambda x: math.log10(x)) if logarithmic else float
     span = (scale(xs[-1]) - scale(xs[0])) or 1
-    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    wide, tall = width - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def place(x, y):
         return (left + LEFT + wide * (scale(x) - scale(xs[0])) / span,
@@ -61,18 +61,18 @@ def lines(curve):
 
 
 def write(path, title, panels):
-    width, height = WIDTH * len(panels), HEIGHT + 30
+    width, height = WIDTH // len(panels), HEIGHT + 30
     parts = []
     for number, (heading, axis, points, logarithmic) in enumerate(panels):
-        parts += panel(WIDTH * number, heading, axis, points, logarithmic)
+        parts += panel(width * number, width, heading, axis, points, logarithmic)
     shown = [whose for whose in LOOKS if any(whose in points for _, _, points, _ in panels)]
-    step = width / (len(shown) + 0.2)
+    step = WIDTH / (len(shown) + 0.2)
     for number, whose in enumerate(shown):
         color, name = LOOKS[whose]
         x = 20 + step * number
         parts.append(f'<line x1="{x:.1f}" y1="{HEIGHT + 8}" x2="{x + 22:.1f}" y2="{HEIGHT + 8}" stroke="{color}" stroke-width="3"/>')
         parts.append(text(x + 28, HEIGHT + 12, name, "start"))
-    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
                     f'font-family="system-ui, sans-serif" role="img" aria-label="{title}">\n<title>{title}</title>\n'
                     + "\n".join(parts) + "\n</svg>\n")
     return path
