@@ -21,6 +21,10 @@ lint:
 demo *ARGS:
     ./demo {{ARGS}}
 
+# How fast popgate is, beside others (some minutes)
+bench *ARGS:
+    ./bench {{ARGS}}
+
 # Unpack the mail servers and clients that tests use into target/servers
 servers:
     scripts/fetch-servers

@@ -71,10 +71,11 @@ def main():
                                 "rows": sheet.json(), "curves": curves, "failures": sheet.failures}, indent=1) + "\n")
     print(f"figures: {path}")
     if rows.curves:
-        for picture in write_pictures(REPO / "docs", rows.by_rtt, rows.by_size):
+        pictures = write_pictures(REPO / "docs", rows.by_rtt, rows.by_size)
+        for _, picture in pictures:
             print(f"picture: {picture}")
-    if options.docs:
-        print(f"table: {write_document(REPO / 'docs/performance.md', sheet, now)}")
+        if options.docs:
+            print(f"table: {write_document(REPO / 'docs/performance.md', sheet, pictures, now)}")
     for failure in sheet.failures:
         print(f"FAILED {failure}")
     missed = sheet.missed()

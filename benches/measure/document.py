@@ -28,11 +28,12 @@ def machine():
     }
 
 
-def write_document(path, sheet, now):
+def write_document(path, sheet, pictures, now):
     m = machine()
     about = (f"{m['processor']}, {m['cores']} cores for everything (clients, gateway, upstream), "
              f"{m['memory_gib']} GiB; {m['system']}, Linux {m['kernel']}; {m['rustc']}; popgate {m['popgate']}; {now:%d %B %Y}.")
-    made = "\n".join([BEGIN, "", about, "", *sheet.markdown(), "", END])
+    made = "\n".join([BEGIN, "", about, "", *sheet.markdown(), "",
+                      *(line for title, picture in pictures for line in (f"![{title}]({picture.name})", "")), END])
     text = path.read_text()
     if BEGIN not in text or END not in text:
         raise Failed(f"{path} has no place for the table")

@@ -75,11 +75,11 @@ def write(path, title, panels):
     path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
                     f'font-family="system-ui, sans-serif" role="img" aria-label="{title}">\n<title>{title}</title>\n'
                     + "\n".join(parts) + "\n</svg>\n")
-    return path
+    return title, path
 
 
 def write_pictures(folder, by_rtt, by_size):
-    """Time against round trip time, and against the size of a mailbox."""
+    """Time against round trip time, and against the size of a mailbox: (title, path) of each."""
     def of(what):
         return lines({rtt: values for (kind, rtt), values in by_rtt.items() if kind == what})
 

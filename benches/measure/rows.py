@@ -8,7 +8,7 @@ from process import HOST, LOAD, Failed, load, memory, processor
 POLLED_AFAR = 32
 NO_REST = '[upstream_rest]\nlongest = "0s"'
 # Between two polls of one user: long enough for IDLE to be under way.
-PAUSE = 600
+PAUSE = 800
 
 
 def at(port, user, users=1, tls=False):
