@@ -121,7 +121,7 @@ fn an_update_that_stands_still_is_answered_by_the_truth() {
                 nth(2, before_answer("[UIDVALIDITY")),
                 after_sent("UID MOVE"),
                 before_answer("[COPYUID"),
-                before_answer("OK Move completed"),
+                before_answer("Move completed"),
                 nth(2, before_answer("OK Fetch completed")),
             ],
         ),
@@ -131,7 +131,7 @@ fn an_update_that_stands_still_is_answered_by_the_truth() {
                 after_sent("UID STORE"),
                 before_answer("OK Store completed"),
                 after_sent("UID EXPUNGE"),
-                before_answer("OK Expunge completed"),
+                before_answer("Expunge completed"),
             ],
         ),
     ] {

@@ -293,18 +293,14 @@ impl Connection {
 
     /// Whether the server says anything at all by then. What it says is heard by
     /// who waits next.
-    pub async fn is_answered_by(&mut self, deadline: Instant) -> bool {
-        if self.unheard.is_some() || !self.answered.is_empty() {
-            return true;
-        }
-        let event = self.event(self.deadline());
-        match timeout_at(deadline, event).await {
-            Ok(Ok(event)) => {
-                self.unheard = Some(event);
-                true
+    pub async fn is_answered_by(&mut self, deadline: Instant) -> Result<bool, UpstreamError> {
+        if self.unheard.is_none() && self.answered.is_empty() {
+            match timeout_at(deadline, self.event(self.deadline())).await {
+                Ok(event) => self.unheard = Some(event?),
+                Err(_) => return Ok(false),
             }
-            Ok(Err(_)) | Err(_) => false,
         }
+        Ok(true)
     }
 
     /// Sends a command and waits for its end.

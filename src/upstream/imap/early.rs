@@ -24,7 +24,7 @@ use crate::upstream::UpstreamError;
 
 /// How long the first answer to what was sent early may take behind the login's
 /// own. A server that is silent for longer has lost it.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is to be sent early.
 pub(super) struct Early {
@@ -34,22 +34,16 @@ pub(super) struct Early {
     finder: Finder,
 }
 
-/// What was sent early, behind a login that succeeded.
-#[derive(Debug)]
-pub(super) struct Sent {
-    pub flight: Flight,
-    /// When something of it must have been answered.
-    pub due: Instant,
-}
-
 /// What became of a login with something sent behind it.
 pub(super) enum Tried {
-    Done(LoggedIn, Option<Sent>),
+    Done(LoggedIn, Option<Flight>),
     /// Logged in, but what was presumed is not so: what was sent is forgotten.
     Otherwise(LoggedIn),
     /// Not what a server does that hears what is sent early. Whether the
     /// credentials are good is not known.
     Unclear,
+    /// It has gone, for that reason or another.
+    Lost(UpstreamError),
 }
 
 impl Early {
@@ -90,15 +84,11 @@ impl Early {
         client: IpAddr,
         config: &Config,
     ) -> Result<Tried, UpstreamError> {
-        let prepared = greeted.prepare(credentials, config)?;
-        // Courier loses what is sent early: another process takes over, and this
-        // one's buffer is gone.
-        let is_courier = greeted.greeting.to_ascii_lowercase().contains("courier");
-        if is_courier || !prepared.is_complete() {
+        let Some(prepared) = greeted.prepare_for_more(credentials, config)? else {
             greeted.identify(config, client).await?;
-            let logged_in = greeted.finish(prepared).await?;
+            let logged_in = greeted.login(credentials, config).await?;
             return Ok(Tried::Done(logged_in, None));
-        }
+        };
         let identity = greeted.send_identity(config, client).await?;
         let mut connection = greeted.connection;
         let login = connection.send(prepared.command).await?;
@@ -121,21 +111,19 @@ impl Early {
             asked,
         };
         match sent.hear(&mut connection, flight, &self.presumed).await {
-            Ok(Some((capabilities, are_told, sent))) => {
+            Ok(Some((capabilities, are_told, flight))) => {
                 let logged_in = LoggedIn {
                     connection,
                     capabilities,
                     are_told,
                 };
-                Ok(match sent {
-                    Some(sent) => Tried::Done(logged_in, Some(sent)),
+                Ok(match flight {
+                    Some(flight) => Tried::Done(logged_in, Some(flight)),
                     None => Tried::Otherwise(logged_in),
                 })
             }
             Ok(None) | Err(UpstreamError::Protocol(_)) => Ok(Tried::Unclear),
-            Err(UpstreamError::Temporary {
-                retry_after: None, ..
-            }) if connection.is_lost() => Ok(Tried::Unclear),
+            Err(error) if connection.is_lost() => Ok(Tried::Lost(error)),
             Err(error) => Err(error),
         }
     }
@@ -157,7 +145,7 @@ impl LoginSent {
         connection: &mut Connection,
         flight: Flight,
         presumed: &Presumed,
-    ) -> Result<Option<(Capabilities, bool, Option<Sent>)>, UpstreamError> {
+    ) -> Result<Option<(Capabilities, bool, Option<Flight>)>, UpstreamError> {
         let deadline = connection.deadline();
         let mut told = None;
         // What belongs to the opening is not to come before its time: nobody
@@ -183,7 +171,7 @@ impl LoginSent {
         let mut told = capability_code(&answer).or(told);
         let are_told = told.is_some();
         if let Some(asked) = self.asked {
-            if !connection.is_answered_by(due).await {
+            if !connection.is_answered_by(due).await? {
                 return Ok(None);
             }
             let mut heard = None;
@@ -194,10 +182,9 @@ impl LoginSent {
         }
         if is_in_order && let Some(capabilities) = told.take_if(|it| *it == *presumed.capabilities)
         {
-            let sent = Sent { flight, due };
-            return Ok(Some((capabilities, are_told, Some(sent))));
+            return Ok(Some((capabilities, are_told, Some(flight))));
         }
-        if !connection.is_answered_by(due).await {
+        if !connection.is_answered_by(due).await? {
             return Ok(None);
         }
         flight.forget(connection).await?;

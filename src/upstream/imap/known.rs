@@ -85,6 +85,7 @@ impl Known {
     }
 
     /// RFC822.SIZE of a message in octets.
+    #[cfg(any(test, fuzzing))]
     pub fn size_of(&self, uid: u32) -> Option<u64> {
         let (first, block) = self.blocks.range(..=uid).next_back()?;
         let row = self.rows(*first, block).find(|row| row.uid >= uid)?;

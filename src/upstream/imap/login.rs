@@ -220,6 +220,31 @@ impl Greeted {
         }
     }
 
+    /// The same where more is sent behind it at once; `None`: that would be lost.
+    pub fn prepare_for_more(
+        &mut self,
+        credentials: &Credentials,
+        config: &Config,
+    ) -> Result<Option<Prepared>, UpstreamError> {
+        let greeting = self.greeting.to_ascii_lowercase();
+        // Courier's login stage hands over to another process, and what it has read
+        // by then is gone. Cyrus 3.6 reads an AUTHENTICATE again that something
+        // came behind; LOGIN it does not.
+        let prepared = match credentials {
+            Credentials::Password {
+                authorize_as: None, ..
+            } if greeting.contains("cyrus") && !self.capabilities.has("LOGINDISABLED") => {
+                conceal(&mut self.connection, credentials);
+                self.plain_login(credentials)?
+            }
+            _ if greeting.contains("cyrus") || greeting.contains("courier") => return Ok(None),
+            _ => self.prepare(credentials, config)?,
+        };
+        let is_complete = prepared.unsent.is_none() && prepared.command.goes_unasked();
+        let is_told_by_its_end = prepared.mechanism.is_none_or(|it| it == Mechanism::Plain);
+        Ok(Some(prepared).filter(|_| is_complete && is_told_by_its_end))
+    }
+
     /// The mechanism that suits the credentials; `None`: LOGIN.
     fn mechanism(&self, credentials: &Credentials) -> Result<Option<Mechanism>, UpstreamError> {
         let before = &self.capabilities;
@@ -340,16 +365,6 @@ pub(super) struct Prepared {
     mechanism: Option<Mechanism>,
     /// The response, where it waits for the challenge.
     unsent: Option<Zeroizing<String>>,
-}
-
-impl Prepared {
-    /// Whether nothing more is to be sent for it: what comes next is no part of
-    /// the login.
-    pub fn is_complete(&self) -> bool {
-        self.unsent.is_none()
-            && self.command.goes_unasked()
-            && self.mechanism.is_none_or(|it| it == Mechanism::Plain)
-    }
 }
 
 /// A connection that is logged in.

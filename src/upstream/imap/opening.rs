@@ -153,118 +153,117 @@ impl Flight {
     /// Hears all but the listing. Where the folder is not opened the connection
     /// is of no more use: the rest of the answers is still to come.
     pub async fn hear(
-        self,
+        mut self,
         connection: &mut Connection,
         capabilities: &Capabilities,
         finder: &mut Finder,
     ) -> Result<Opened, UpstreamError> {
-        let Self {
-            question,
-            mut lists,
-            rights,
-            select,
-            mut contents,
-            enable,
-            mut basis,
-            is_resync,
-        } = self;
         let deadline = connection.deadline();
         let mut told = Told::default();
         let mut is_refused = false;
-        let mut answer = {
-            // A server may answer in any order.
-            let mut hear = |event| match event {
-                Event::List(listed) => finder.hear(listed),
-                other => {
-                    told.hear(other);
-                    Ok(())
-                }
-            };
-            if let Some(enable) = enable {
-                let answer = connection.wait(enable, deadline, &mut hear).await?;
-                if answer.kind != Kind::Ok {
-                    connection.resync = Resync::Refused;
-                }
+        if self.select.is_none() {
+            for tag in std::mem::take(&mut self.lists) {
+                let hear = |event| hear(event, finder, &mut told);
+                let answer = connection.wait(tag, deadline, hear).await?;
+                is_refused |= is_unknown(answer)?;
             }
-            let select = match select {
-                Some(select) => select,
-                None => {
-                    for tag in lists.drain(..) {
-                        let answer = connection.wait(tag, deadline, &mut hear).await?;
-                        is_refused |= is_unknown(answer)?;
-                    }
-                    if let Some(rights) = question.rights(capabilities)? {
-                        let tag = connection.send(rights).await?;
-                        connection.wait(tag, deadline, &mut hear).await?;
-                    }
-                    let select = select_command(&question.name, question.writes)?;
-                    connection.send(select).await?
-                }
-            };
-            connection.wait(select, deadline, &mut hear).await?
-        };
-        let is_no_word = matches!(answer.refusal("SELECT"), UpstreamError::Protocol(_));
-        if is_resync && answer.kind == Kind::Bad && is_no_word {
-            // It does not take the parameter after all.
-            connection.resync = Resync::Refused;
-            basis = None;
-            told = Told::default();
-            let mut hear = |event| match event {
-                Event::List(listed) => finder.hear(listed),
-                other => {
-                    told.hear(other);
-                    Ok(())
-                }
-            };
-            for tag in contents.take().into_iter().flat_map(Asked::tags) {
-                connection.wait(tag, deadline, &mut hear).await?;
-            }
-            let select = select_command(&question.name, question.writes)?;
-            let select = connection.send(select).await?;
-            answer = connection.wait(select, deadline, &mut hear).await?;
         }
+        let mut hear_all = |event| hear(event, finder, &mut told);
+        if let Some(enable) = self.enable {
+            let answer = connection.wait(enable, deadline, &mut hear_all).await?;
+            if answer.kind != Kind::Ok {
+                connection.resync = Resync::Refused;
+            }
+        }
+        let answer = match self.select {
+            Some(select) => connection.wait(select, deadline, &mut hear_all).await?,
+            None => {
+                if let Some(rights) = self.question.rights(capabilities)? {
+                    connection.run(rights, &mut hear_all).await?;
+                }
+                let select = select_command(&self.question.name, self.question.writes)?;
+                connection.run(select, &mut hear_all).await?
+            }
+        };
+        let answer = match is_no_command(&answer) && self.is_resync {
+            true => self.select_again(connection, finder, &mut told).await?,
+            false => answer,
+        };
+        let question = self.question;
         let selected = told.selected(answer, &question.name)?;
-        let hidden = !question.is_shared && (question.hides || selected.hides);
         let asked = contents::Question {
             needs: question.needs,
-            hidden,
+            hidden: !question.is_shared && (question.hides || selected.hides),
             most: question.most,
         };
         let mut hearing = Hearing::new(&selected, asked)?;
-        if let Some(basis) = basis {
+        if let Some(basis) = self.basis {
             hearing = hearing.knowing(basis, &selected, &told.vanished);
         }
-        {
-            let mut hear = |event| match event {
-                Event::List(listed) => finder.hear(listed),
-                Event::MyRights(rights) => {
-                    told.rights = Some(rights);
-                    Ok(())
-                }
-                other => hearing.hear(other),
-            };
-            for tag in lists {
-                let answer = connection.wait(tag, deadline, &mut hear).await?;
-                is_refused |= is_unknown(answer)?;
-            }
-            if let Some(rights) = rights {
-                // Not to know them is no harm.
-                connection.wait(rights, deadline, &mut hear).await?;
-            }
-            if is_refused {
-                let listed = connection.run(list_all(), &mut hear).await?;
-                listed.ok_or_error("LIST")?;
-            }
+        let mut hear_all = |event| match event {
+            Event::List(_) | Event::MyRights(_) => hear(event, finder, &mut told),
+            other => hearing.hear(other),
+        };
+        for tag in self.lists {
+            let answer = connection.wait(tag, deadline, &mut hear_all).await?;
+            is_refused |= is_unknown(answer)?;
+        }
+        if let Some(rights) = self.rights {
+            // Not to know them is no harm.
+            connection.wait(rights, deadline, &mut hear_all).await?;
+        }
+        if is_refused {
+            let listed = connection.run(list_all(), &mut hear_all).await?;
+            listed.ok_or_error("LIST")?;
         }
         Ok(Opened {
             selected,
             rights: told.rights,
             listing: Listing::Due {
                 hearing,
-                asked: contents,
+                asked: self.contents,
             },
         })
     }
+
+    /// Opens the folder without the parameter that the server does not take after
+    /// all, and forgets what else was asked of it.
+    async fn select_again(
+        &mut self,
+        connection: &mut Connection,
+        finder: &mut Finder,
+        told: &mut Told,
+    ) -> Result<Status, UpstreamError> {
+        connection.resync = Resync::Refused;
+        self.basis = None;
+        let deadline = connection.deadline();
+        for tag in self.contents.take().into_iter().flat_map(Asked::tags) {
+            let hear = |event| hear(event, finder, told);
+            connection.wait(tag, deadline, hear).await?;
+        }
+        let rights = told.rights.take();
+        *told = Told::default();
+        told.rights = rights;
+        let select = select_command(&self.question.name, self.question.writes)?;
+        let hear = |event| hear(event, finder, told);
+        connection.run(select, hear).await
+    }
+}
+
+/// What is heard before the folder is open. A server may answer in any order.
+fn hear(event: Event, finder: &mut Finder, told: &mut Told) -> Result<(), UpstreamError> {
+    match event {
+        Event::List(listed) => finder.hear(listed),
+        other => {
+            told.hear(other);
+            Ok(())
+        }
+    }
+}
+
+/// Whether a server does not understand a command, by a BAD that is no throttle.
+fn is_no_command(answer: &Status) -> bool {
+    answer.kind == Kind::Bad && matches!(answer.refusal(""), UpstreamError::Protocol(_))
 }
 
 /// Whether a LIST is of a kind that the server does not know.

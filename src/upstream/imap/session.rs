@@ -13,10 +13,11 @@ use super::ahead::{Ahead, CHEAP};
 use super::config::Config;
 use super::connection::Connection;
 use super::disposal::Disposal;
-use super::early::{Early, Sent, Tried};
+use super::early::{Early, Tried};
 use super::folders::{self, Layout};
 use super::login::{Capabilities, Greeted, LoggedIn};
 use super::mailbox::{self, Selected};
+use super::opening::Flight;
 use super::resting::Bond;
 use super::retrieval::{ImapBody, Retrieval};
 use super::round_trips::RoundTrips;
@@ -61,7 +62,7 @@ pub(super) struct ImapSession {
     pub(super) selected: Option<usize>,
     pub(super) capabilities: Capabilities,
     /// What was sent behind the login, and nobody has heard yet.
-    pub(super) early: Option<Sent>,
+    pub(super) early: Option<Flight>,
     pub(super) layout: Option<Layout>,
     /// The folders' names, once they were looked for.
     pub(super) names: Vec<String>,
@@ -384,7 +385,7 @@ pub(super) async fn connect(
     credentials: &Credentials,
     client: IpAddr,
     early: Option<Early>,
-) -> Result<(LoggedIn, Option<Sent>), UpstreamError> {
+) -> Result<(LoggedIn, Option<Flight>), UpstreamError> {
     let account = credentials.mailbox();
     shared.pauses.check(account)?;
     let greet = || async {
@@ -399,12 +400,16 @@ pub(super) async fn connect(
                 .login(greet().await?, credentials, client, config)
                 .await?
             {
-                Tried::Done(logged_in, sent) => return Ok((logged_in, sent)),
+                Tried::Done(logged_in, flight) => return Ok((logged_in, flight)),
                 Tried::Otherwise(logged_in) => {
                     shared.send_nothing_early();
                     return Ok((logged_in, None));
                 }
                 Tried::Unclear => is_unclear = true,
+                Tried::Lost(error) => {
+                    shared.send_nothing_early();
+                    return Err(error);
+                }
             }
         }
         let mut greeted = greet().await?;

@@ -45,11 +45,15 @@ struct Presumption {
     presumed: Option<Presumed>,
     /// Nothing is, before this.
     not_before: Option<Instant>,
+    /// How often that was so, one behind the other.
+    failures: u32,
 }
 
 /// How long nothing is sent early where that was of no use. It may have been
-/// another server, or the network.
+/// another server, or the network: each further time it is twice as long, up to the
+/// longest.
 const DISTRUST: Duration = Duration::from_secs(3600);
+const LONGEST_DISTRUST: Duration = Duration::from_secs(24 * 3600);
 
 /// Messages that an update marked `\Deleted` and could neither remove nor
 /// unmark. The client was told that they are still there, so they stay visible.
@@ -123,7 +127,15 @@ impl Shared {
     /// The server does not hear what is sent behind a login before that is
     /// answered, or not all users' logins are alike.
     pub fn send_nothing_early(&self) {
-        lock(&self.presumption).not_before = Some(Instant::now() + DISTRUST);
+        let mut presumption = lock(&self.presumption);
+        let doubled = DISTRUST * 2_u32.pow(presumption.failures.min(8));
+        presumption.not_before = Some(Instant::now() + doubled.min(LONGEST_DISTRUST));
+        presumption.failures = presumption.failures.saturating_add(1);
+    }
+
+    /// It does.
+    pub fn sent_early_to_good_effect(&self) {
+        lock(&self.presumption).failures = 0;
     }
 
     /// A session is about to change the folder, or has changed it: what others
@@ -210,6 +222,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn distrust_grows_until_something_is_of_use() {
+        let shared = Shared::default();
+        lock(&shared.presumption).presumed = Some(Presumed {
+            capabilities: Arc::default(),
+            are_told: true,
+        });
+        let is_trusted_after = async |hours: u64| {
+            tokio::time::advance(Duration::from_secs(hours * 3600 - 1)).await;
+            assert!(shared.presumed().is_none(), "{hours}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            shared.presumed().is_some()
+        };
+        for hours in [1, 2, 4, 8, 16, 24, 24] {
+            shared.send_nothing_early();
+            assert!(is_trusted_after(hours).await, "{hours}");
+        }
+        shared.sent_early_to_good_effect();
+        shared.send_nothing_early();
+        assert!(is_trusted_after(1).await);
+    }
 
     #[test]
     fn what_one_update_left_is_not_forgotten_by_the_next() {

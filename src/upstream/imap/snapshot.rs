@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::contents::Contents;
 use super::disposal::Circumstances;
+use super::early::PATIENCE;
 use super::folders::{Finder, Layout, Search};
 use super::known::Known;
 use super::listing::{Details, Entry, Needs};
@@ -91,15 +94,26 @@ impl ImapSession {
     /// Sees to it that what was sent early is answered. A server that has lost it
     /// is gone to anew, the plain way.
     async fn look_for_early(&mut self) -> Result<(), UpstreamError> {
-        if let (Some(sent), Some(connection)) = (&self.early, &mut self.connection)
-            && !connection.is_answered_by(sent.due).await
-        {
-            self.shared.send_nothing_early();
-            self.early = None;
-            self.connection = None;
-            self.connected().await?;
+        let (Some(_), Some(connection)) = (&self.early, &mut self.connection) else {
+            return Ok(());
+        };
+        match connection.is_answered_by(Instant::now() + PATIENCE).await {
+            Ok(true) => {
+                self.shared.sent_early_to_good_effect();
+                Ok(())
+            }
+            // Or it makes no sense of it (Cyrus).
+            Ok(false) | Err(UpstreamError::Protocol(_)) => {
+                self.shared.send_nothing_early();
+                self.early = None;
+                self.connection = None;
+                self.connected().await.map(drop)
+            }
+            Err(error) => {
+                self.shared.send_nothing_early();
+                Err(error)
+            }
         }
-        Ok(())
     }
 
     /// What finds the mailboxes that the policies move messages to.
@@ -140,10 +154,10 @@ impl ImapSession {
         let nothing = &mut Finder::new(Vec::new());
         let beside = if place == 0 { &mut *finder } else { nothing };
         let flight = match self.early.take() {
-            Some(sent) if *sent.flight.question() == question => sent.flight,
+            Some(flight) if *flight.question() == question => flight,
             other => {
-                if let Some(sent) = other {
-                    sent.flight.forget(connection).await?;
+                if let Some(flight) = other {
+                    flight.forget(connection).await?;
                 }
                 let known = known(&self.snapshots, &key).await;
                 Flight::send(connection, capabilities, question, known, beside).await?
