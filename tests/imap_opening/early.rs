@@ -220,6 +220,43 @@ async fn a_server_that_does_not_take_what_is_sent_early() {
 }
 
 #[tokio::test]
+async fn a_server_that_answers_the_login_twice() {
+    // Cyrus, where it does not say that it is Cyrus.
+    let server = builder(2)
+        .telling_at_login()
+        .on("", |command, _| match command.name.as_str() {
+            "LIST" if command.connection == 1 && command.nth == 0 => {
+                Answer::send("P1 BAD Already authenticated\r\n")
+            }
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, sizes(2));
+    assert_eq!(server.connections(), 3);
+    assert!(rig.round_trips(&trash()).await > 1);
+}
+
+#[tokio::test]
+async fn cyrus_takes_more_behind_login_only() {
+    let server = builder(2)
+        .greeting("* OK localhost Cyrus IMAP 3.6.1 server ready")
+        .telling_at_login()
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, sizes(2));
+    assert_eq!(starting(&commands(&server, 0), "AUTHENTICATE"), 1);
+    assert_eq!(starting(&commands(&server, 1), "AUTHENTICATE"), 0);
+    assert_eq!(starting(&commands(&server, 1), "LOGIN"), 1);
+    // Where that is not to be had, nothing is sent early.
+    let cannot = builder(2)
+        .greeting("* OK localhost Cyrus IMAP 3.6.1 server ready")
+        .announcing("LOGINDISABLED")
+        .start();
+    assert!(!sends_early(&cannot, alice(), &trash()).await);
+}
+
+#[tokio::test]
 async fn a_server_that_goes_where_something_is_sent_early() {
     type Ending = fn(&Command) -> Answer;
     let endings: [(&str, Ending); 5] = [
