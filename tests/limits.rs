@@ -291,7 +291,7 @@ fn an_upstream_that_asks_for_a_pause_gets_it() {
 fn clients_that_do_not_read_take_no_memory() {
     let messages: Vec<Vec<u8>> = (0..20).map(|n| plain(n, 100_000)).collect();
     let imap = ScriptedImap::builder().messages(&messages).start();
-    let (gateway, _folder) = configured(&imap, 1, "");
+    let (gateway, _folder) = configured(&imap, 1, "[upstream_rest]\nlongest = \"0s\"");
     let before = gateway.rss_kib();
     let mut clients = Vec::new();
     for number in 0..20 {

@@ -10,7 +10,8 @@ use crate::support::{Action, Direction, Fault, Place, messages};
 /// A configuration with little patience.
 fn impatient() -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    let text = "[upstream_timeouts]\nconnect = \"1s\"\nsilence = \"1s\"\ncommand = \"3s\"\n";
+    let text = "[upstream_timeouts]\nconnect = \"1s\"\nsilence = \"1s\"\ncommand = \"3s\"\n\
+                [upstream_rest]\nlongest = \"0s\"\n";
     file.write_all(text.as_bytes()).unwrap();
     file
 }

@@ -74,7 +74,7 @@ fn delete_beside(
         })
         .start();
     let arguments = ["--allow-cleartext", "--delete", policy];
-    let gateway = Gateway::in_front_of(&server.plain_url(), &arguments);
+    let gateway = Gateway::with_fresh_connections(&server.plain_url(), &arguments);
     let mut client = login(&gateway);
     client.expect_ok("DELE 1");
     client.expect_ok("DELE 3");
@@ -141,7 +141,7 @@ fn a_changed_uidvalidity_deletes_nothing() {
     for policy in ["trash", "expunge"] {
         let server = ScriptedImap::builder().messages(&sent).start();
         let arguments = ["--allow-cleartext", "--delete", policy];
-        let gateway = Gateway::in_front_of(&server.plain_url(), &arguments);
+        let gateway = Gateway::with_fresh_connections(&server.plain_url(), &arguments);
         let mut client = login(&gateway);
         client.expect_ok("DELE 1");
         client.expect_ok("DELE 2");
@@ -172,7 +172,7 @@ fn a_changed_uidvalidity_reads_no_other_message() {
             Answer::Close(Vec::new())
         })
         .start();
-    let gateway = Gateway::in_front_of(&server.plain_url(), &["--allow-cleartext"]);
+    let gateway = Gateway::with_fresh_connections(&server.plain_url(), &["--allow-cleartext"]);
     let mut client = login(&gateway);
     assert_eq!(client.retrieve(1), sent[0]);
     for number in [2, 1, 3] {

@@ -100,10 +100,14 @@ impl Rig {
     }
 }
 
-/// popgate in front of the proxy.
+/// popgate in front of the proxy, with a connection of its own for each session.
+/// A configuration that is given has to see to that itself.
 pub fn start_gateway(proxy: &FaultProxy, arguments: &[&str]) -> Gateway {
     let arguments = [&["--allow-cleartext"], arguments].concat();
-    Gateway::with_fresh_connections(&proxy.plain_url(), &arguments)
+    match arguments.contains(&"--config") {
+        true => Gateway::in_front_of(&proxy.plain_url(), &arguments),
+        false => Gateway::with_fresh_connections(&proxy.plain_url(), &arguments),
+    }
 }
 
 /// A place in one direction of a connection.

@@ -62,7 +62,7 @@ fn configured(imap: &ScriptedImap, settings: &str) -> (Gateway, tempfile::TempDi
 }
 
 fn in_front_of(imap: &ScriptedImap) -> Gateway {
-    Gateway::in_front_of(&imap.plain_url(), &["--allow-cleartext"])
+    Gateway::with_fresh_connections(&imap.plain_url(), &["--allow-cleartext"])
 }
 
 fn is_closed(mut client: Pop3) -> bool {

@@ -19,7 +19,7 @@ use support::{Gateway, Pop3, ScriptedImap};
 
 /// A gateway that lets clients log in without TLS, too.
 fn in_front_of(imap: &ScriptedImap) -> Gateway {
-    Gateway::in_front_of(&imap.plain_url(), &["--allow-cleartext"])
+    Gateway::with_fresh_connections(&imap.plain_url(), &["--allow-cleartext"])
 }
 
 /// A client of each kind.

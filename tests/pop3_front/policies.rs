@@ -9,7 +9,9 @@ use crate::support::{Answer, Gateway, Pop3, ScriptedImap};
 /// A gateway with these lines in its configuration.
 fn configured(imap: &ScriptedImap, lines: &str) -> (Gateway, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("allow_cleartext = true\n{lines}")).unwrap();
+    let rest = "[upstream_rest]\nlongest = \"0s\"\n";
+    let text = format!("allow_cleartext = true\n{lines}\n{rest}");
+    std::fs::write(file.path(), text).unwrap();
     let path = file.path().to_str().unwrap();
     let gateway = Gateway::in_front_of(&imap.plain_url(), &["--config", path]);
     (gateway, file)

@@ -4,7 +4,9 @@
 //! `framing` and `fetch`) → async-imap's decoder → `connection` (commands and
 //! their ends) → `login`, `folders`, `mailbox`, `contents`, `opening`, `retrieval`,
 //! `removal` → `snapshot`, `update` → `session`, which is the seam's other side. `docs/decisions/0001-async-imap-as-decoder.md`
-//! says why.
+//! says why. Between sessions `resting` holds connections: `takeover` is a
+//! session's way from and to there, `vouching` what it may do without asking
+//! (`docs/decisions/0013-connections-at-rest.md`).
 
 use std::net::IpAddr;
 use std::sync::Arc;

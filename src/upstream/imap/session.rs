@@ -546,7 +546,7 @@ impl UpstreamSession for ImapSession {
         self.settle_ahead_within(CHEAP).await;
         if let Some(connection) = self.connection.take()
             && connection.is_usable()
-            && let Err(connection) = self.rest(connection)
+            && let Some(connection) = self.rest(connection)
         {
             connection.logout(LOGOUT).await;
         }

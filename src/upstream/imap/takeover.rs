@@ -119,10 +119,10 @@ impl ImapSession {
         self.is_kept && !is_asked_to_wait
     }
 
-    /// Puts the connection to rest, if it may; else it is given back.
-    pub(super) fn rest(&mut self, mut connection: Connection) -> Result<(), Connection> {
+    /// Puts the connection to rest, or gives it back where it may not.
+    pub(super) fn rest(&mut self, mut connection: Connection) -> Option<Connection> {
         let Some(bond) = self.bond.take().filter(|_| !self.is_troubled) else {
-            return Err(connection);
+            return Some(connection);
         };
         connection.forget_secrets();
         // The next session counts its own.
@@ -137,6 +137,6 @@ impl ImapSession {
         });
         let counted = Counted::new(&self.metrics.upstream_resting);
         let rests = self.shared.resting.rest(bond, rested, counted);
-        rests.map_err(|rested| rested.connection)
+        rests.err().map(|rested| rested.connection)
     }
 }
