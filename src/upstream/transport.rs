@@ -18,6 +18,9 @@ pub type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// Silence on an established connection before the kernel asks whether the
 /// server is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long the server may leave what was sent unacknowledged.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(90);
 
 /// Opens a TCP connection to whichever of the host's addresses answers.
 pub async fn tcp(host: &str, port: u16) -> Result<TcpStream, UpstreamError> {
@@ -30,8 +33,11 @@ pub async fn tcp(host: &str, port: u16) -> Result<TcpStream, UpstreamError> {
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(KEEPALIVE / 4);
-    socket2::SockRef::from(&stream)
-        .set_tcp_keepalive(&keepalive)
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive).map_err(failed)?;
+    #[cfg(target_os = "linux")]
+    socket
+        .set_tcp_user_timeout(Some(UNACKNOWLEDGED))
         .map_err(failed)?;
     Ok(stream)
 }

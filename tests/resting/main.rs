@@ -122,6 +122,14 @@ impl Site {
         eventually(|| self.resting() == count).await;
     }
 
+    /// Sessions that took no more than so many round trips.
+    fn within(&self, round_trips: u32) -> u64 {
+        let start = format!("popgate_upstream_round_trips_bucket{{le=\"{round_trips}.0\"}} ");
+        let text = self.metrics.encode();
+        let count = text.lines().find_map(|line| line.strip_prefix(&start));
+        count.unwrap().parse().unwrap()
+    }
+
     fn opened(&self, how: Opening) -> u64 {
         self.metrics.openings.get_or_create(&how).get()
     }

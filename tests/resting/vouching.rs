@@ -30,6 +30,7 @@ async fn a_poll_that_finds_nothing_new_sends_nothing() {
     }
     assert_eq!(server.commands(), before);
     assert_eq!(site.opened(Opening::Vouched), 10);
+    assert_eq!(site.within(0), 10);
     assert_eq!(site.resting(), 1);
     assert_eq!(server.connections(), 1);
 }
@@ -217,6 +218,8 @@ async fn who_has_not_idled_long_enough_asks() {
     site.poll().await;
     assert_eq!(site.opened(Opening::Vouched), 0);
     assert_eq!(server.commands_starting("DONE").len(), 1);
+    // In one flight, with DONE in front of it.
+    assert_eq!((site.within(0), site.within(1)), (0, 1));
 }
 
 #[tokio::test]

@@ -50,6 +50,18 @@ fn what_is_not_set_has_its_default() {
 }
 
 #[test]
+fn connections_rest_for_who_comes_back_for_them() {
+    let text = "upstream = \"imap+plain://127.0.0.1\"\npop3 = \"127.0.0.1:0\"\n";
+    for (purpose, rest) in [
+        (Purpose::Serve, Rest::default()),
+        (Purpose::Check, Rest::OFF),
+    ] {
+        let config = resolve(Settings::from_text(text).unwrap(), purpose).unwrap();
+        assert_eq!(imap(&config).economy.rest, rest);
+    }
+}
+
+#[test]
 fn every_value_arrives_in_its_place() {
     let config = with(
         r#"
