@@ -184,9 +184,9 @@ fn text_of_another_message_is_never_given_out() {
             })
             .start();
         let mut session = Rig::new(&server.plain_url()).open();
-        for message in 0..10 {
+        for (message, mail) in all.iter().enumerate() {
             match try_retrieve(&mut session, message) {
-                Ok(octets) => assert!(octets == all[message], "message {message}"),
+                Ok(octets) => assert!(octets == *mail, "message {message}"),
                 Err(UpstreamError::Gone) => assert!(in_front && message == 3),
                 Err(error) => panic!("message {message}: {error:?}"),
             }

@@ -168,10 +168,10 @@ fn some_lines_of_each() {
     let server = server(&all);
     let rig = Rig::new(&server.plain_url());
     let mut session = rig.open();
-    for message in 0..40 {
+    for (message, mail) in all.iter().enumerate() {
         let octets = try_portion(&mut session, message, Portion::Top { lines: 3 }).unwrap();
-        assert!(octets.len() <= all[message].len());
-        assert!(octets == all[message][..octets.len()], "message {message}");
+        assert!(octets.len() > 300, "message {message}");
+        assert!(mail.starts_with(&octets), "message {message}");
     }
 }
 
