@@ -66,6 +66,19 @@ impl<'a> Email<'a> {
     }
 }
 
+impl Email<'_> {
+    /// None where the arrival is not told in whole seconds.
+    fn key(self) -> Option<Key> {
+        let (seconds, fraction, id) = self.order();
+        let mut first = [0; 8];
+        for (octet, of_id) in first.iter_mut().zip(id.bytes()) {
+            *octet = of_id;
+        }
+        let second = second(seconds).filter(|_| fraction.is_empty())?;
+        Some(Key(second, u64::from_be_bytes(first)))
+    }
+}
+
 /// Emails with their text end to end in one string: 100,000 take about 10 MB.
 #[derive(Debug, Default)]
 pub(super) struct Emails {
@@ -134,25 +147,27 @@ impl Emails {
 
     /// Leaves those at these places, and sorts them by arrival.
     pub fn arrange(&mut self, places: impl Iterator<Item = usize>) {
-        let rows = places.filter_map(|place| self.rows.get(place).copied());
-        let mut rows: Vec<(u64, Row)> = rows.map(|row| (0, row)).collect();
-        // A number is compared sooner than text. Without one for all, there is
-        // none.
-        let second = |row: &Row| second(self.read(row).order().0);
-        if rows.iter().all(|(_, row)| second(row).is_some()) {
-            for (key, row) in &mut rows {
-                *key = second(row).unwrap_or_default();
-            }
+        let mut order: Vec<(Key, u32)> = places
+            .filter_map(|place| {
+                let email = self.get(place)?;
+                Some((email.key().unwrap_or_default(), u32::try_from(place).ok()?))
+            })
+            .collect();
+        let text = |place: u32| self.get(place as usize).map(Email::order);
+        // Without numbers for all, there are none.
+        if !order.iter().all(|(key, _)| key.is_some()) {
+            order.iter_mut().for_each(|(key, _)| *key = Key::default());
         }
-        let order = |one: &(u64, Row), other: &(u64, Row)| {
-            let text = (self.read(&one.1), self.read(&other.1));
+        let compare = |one: &(Key, u32), other: &(Key, u32)| {
             let by_number = one.0.cmp(&other.0);
-            by_number.then_with(|| text.0.order().cmp(&text.1.order()))
+            by_number.then_with(|| text(one.1).cmp(&text(other.1)))
         };
-        if !rows.is_sorted_by(|one, next| order(one, next).is_le()) {
-            rows.sort_unstable_by(order);
+        if !order.is_sorted_by(|one, next| compare(one, next).is_le()) {
+            order.sort_unstable_by(compare);
         }
-        self.rows = rows.into_iter().map(|(_, row)| row).collect();
+        let rows = order.into_iter();
+        let rows = rows.filter_map(|(_, place)| self.rows.get(place as usize).copied());
+        self.rows = rows.collect();
         self.text.shrink_to_fit();
     }
 
@@ -173,6 +188,17 @@ impl Emails {
             folder: row.folder & !HIDDEN,
             is_hidden: row.folder & HIDDEN != 0,
         }
+    }
+}
+
+/// Numbers in the order of Emails, as far as they go: they are compared sooner
+/// than text. The second of the arrival, then the beginning of the id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u64, u64);
+
+impl Key {
+    fn is_some(self) -> bool {
+        self.0 > 0
     }
 }
 
