@@ -59,6 +59,8 @@ def main():
     try:
         rows.run()
         jmap.run(rows.attempt)
+    except (KeyboardInterrupt, SystemExit):
+        sheet.failures.append("interrupted: what was measured so far is here")
     finally:
         lab.close()
 

@@ -5,7 +5,7 @@ import mail
 from process import HOST, LOAD, POPGATE, REPO, Failed, free_ports, load, read, start, stop
 
 PASSWORD = "pw"
-POLLED = 128  # Users who are polled.
+POLLED = 64  # Users who are polled.
 IDLERS = 500  # Users who hold sessions.
 RTTS = (0, 10, 20, 50)  # Each has users openRTT, readRTT and topRTT, so that several can be measured at once.
 SIZES = (100, 1000, 10_000, 100_000)  # Each has a user boxSIZE.
