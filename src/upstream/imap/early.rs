@@ -36,9 +36,9 @@ pub(super) struct Early {
 
 /// What became of a login with something sent behind it.
 pub(super) enum Tried {
-    Done(LoggedIn, Option<Flight>),
+    Done(Box<LoggedIn>, Option<Box<Flight>>),
     /// Logged in, but what was presumed is not so: what was sent is forgotten.
-    Otherwise(LoggedIn),
+    Otherwise(Box<LoggedIn>),
     /// Not what a server does that hears what is sent early. Whether the
     /// credentials are good is not known.
     Unclear,
@@ -87,7 +87,7 @@ impl Early {
         let Some(prepared) = greeted.prepare_for_more(credentials, config)? else {
             greeted.identify(config, client).await?;
             let logged_in = greeted.login(credentials, config).await?;
-            return Ok(Tried::Done(logged_in, None));
+            return Ok(Tried::Done(Box::new(logged_in), None));
         };
         let identity = greeted.send_identity(config, client).await?;
         let mut connection = greeted.connection;
@@ -112,13 +112,13 @@ impl Early {
         };
         match sent.hear(&mut connection, flight, &self.presumed).await {
             Ok(Some((capabilities, are_told, flight))) => {
-                let logged_in = LoggedIn {
+                let logged_in = Box::new(LoggedIn {
                     connection,
                     capabilities,
                     are_told,
-                };
+                });
                 Ok(match flight {
-                    Some(flight) => Tried::Done(logged_in, Some(flight)),
+                    Some(flight) => Tried::Done(logged_in, Some(Box::new(flight))),
                     None => Tried::Otherwise(logged_in),
                 })
             }

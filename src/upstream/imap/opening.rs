@@ -220,7 +220,7 @@ impl Flight {
             selected,
             rights: told.rights,
             listing: Listing::Due {
-                hearing,
+                hearing: Box::new(hearing),
                 asked: self.contents,
             },
         })
@@ -290,10 +290,10 @@ pub(super) enum Listing {
     /// Its answer is still due, if it was `asked` for: until then the connection
     /// is for nothing else.
     Due {
-        hearing: Hearing,
+        hearing: Box<Hearing>,
         asked: Option<Asked>,
     },
-    Heard(Contents),
+    Heard(Box<Contents>),
 }
 
 impl Listing {
@@ -304,7 +304,7 @@ impl Listing {
     ) -> Result<Contents, UpstreamError> {
         match self {
             Self::Due { hearing, asked } => hearing.contents(connection, capabilities, asked).await,
-            Self::Heard(contents) => Ok(contents),
+            Self::Heard(contents) => Ok(*contents),
         }
     }
 }

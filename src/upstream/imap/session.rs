@@ -62,7 +62,7 @@ pub(super) struct ImapSession {
     pub(super) selected: Option<usize>,
     pub(super) capabilities: Capabilities,
     /// What was sent behind the login, and nobody has heard yet.
-    pub(super) early: Option<Flight>,
+    pub(super) early: Option<Box<Flight>>,
     pub(super) layout: Option<Layout>,
     /// The folders' names, once they were looked for.
     pub(super) names: Vec<String>,
@@ -385,7 +385,7 @@ pub(super) async fn connect(
     credentials: &Credentials,
     client: IpAddr,
     early: Option<Early>,
-) -> Result<(LoggedIn, Option<Flight>), UpstreamError> {
+) -> Result<(LoggedIn, Option<Box<Flight>>), UpstreamError> {
     let account = credentials.mailbox();
     shared.pauses.check(account)?;
     let greet = || async {
@@ -400,10 +400,10 @@ pub(super) async fn connect(
                 .login(greet().await?, credentials, client, config)
                 .await?
             {
-                Tried::Done(logged_in, flight) => return Ok((logged_in, flight)),
+                Tried::Done(logged_in, flight) => return Ok((*logged_in, flight)),
                 Tried::Otherwise(logged_in) => {
                     shared.send_nothing_early();
-                    return Ok((logged_in, None));
+                    return Ok((*logged_in, None));
                 }
                 Tried::Unclear => is_unclear = true,
                 Tried::Lost(error) => {

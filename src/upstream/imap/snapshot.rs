@@ -154,7 +154,7 @@ impl ImapSession {
         let nothing = &mut Finder::new(Vec::new());
         let beside = if place == 0 { &mut *finder } else { nothing };
         let flight = match self.early.take() {
-            Some(flight) if *flight.question() == question => flight,
+            Some(flight) if *flight.question() == question => *flight,
             other => {
                 if let Some(flight) = other {
                     flight.forget(connection).await?;
@@ -168,7 +168,7 @@ impl ImapSession {
         if place == 0 && finder.is_doubtful() {
             // Nothing else may be on its way then.
             let contents = listing.contents(connection, capabilities).await?;
-            listing = Listing::Heard(contents);
+            listing = Listing::Heard(Box::new(contents));
             let layout = match &mut self.layout {
                 Some(layout) => layout,
                 none => none.insert(Layout::ask(connection, capabilities).await?),
