@@ -11,6 +11,13 @@ use crate::sasl::Digest;
 const MOST: usize = 10_000;
 /// The rest of a connection whose account is not known yet.
 const UNKNOWN: Duration = Duration::from_secs(6 * 60);
+/// The last times between logins that are known of an account.
+const GAPS: usize = 3;
+/// Of these, so many decide how long its connection rests.
+const PLANNED_BY: usize = 2;
+/// What times may differ by that count as one and the same: this, and one part in
+/// so many.
+const JITTER: (Duration, u32) = (Duration::from_millis(20), 16);
 /// For a client that is late.
 const LATE: Duration = Duration::from_secs(30);
 
@@ -22,7 +29,7 @@ pub(super) struct Habits(HashMap<Digest, Habit>);
 struct Habit {
     last: Instant,
     /// Between the last logins: the last time first.
-    gaps: [Option<Duration>; 2],
+    gaps: [Option<Duration>; GAPS],
 }
 
 /// What becomes of a connection that rests.
@@ -34,14 +41,28 @@ pub(super) struct Plan {
     pub until: Instant,
 }
 
+impl Habit {
+    /// Whether the last logins came at the same intervals.
+    fn is_regular(&self) -> bool {
+        let [Some(one), Some(other), Some(third)] = self.gaps else {
+            return false;
+        };
+        let (longest, shortest) = (one.max(other).max(third), one.min(other).min(third));
+        let (jitter, part) = JITTER;
+        longest - shortest <= jitter + longest / part
+    }
+}
+
 impl Habits {
-    /// An account logs in.
-    pub fn logged_in(&mut self, account: Digest, now: Instant) {
+    /// An account logs in. Whether that was to be expected now: it is a program
+    /// that polls, and nobody who waits for a message that he knows of.
+    pub fn logged_in(&mut self, account: Digest, now: Instant) -> bool {
         if let Some(habit) = self.0.get_mut(&account) {
             let gap = now.saturating_duration_since(habit.last);
-            habit.gaps = [Some(gap), habit.gaps[0]];
+            let [first, second, _] = habit.gaps;
+            habit.gaps = [Some(gap), first, second];
             habit.last = now;
-            return;
+            return habit.is_regular();
         }
         if self.0.len() >= MOST {
             // Half of them at a time: that is cheap, however many come.
@@ -50,8 +71,9 @@ impl Habits {
             let middle = *middle;
             self.0.retain(|_, habit| habit.last > middle);
         }
-        let gaps = [None, None];
+        let gaps = [None; GAPS];
         self.0.insert(account, Habit { last: now, gaps });
+        false
     }
 
     /// What becomes of a connection of this account, going by the last two gaps
@@ -59,8 +81,8 @@ impl Habits {
     /// night. `None`: it comes too seldom.
     pub fn plan(&self, account: Digest, longest: Duration, now: Instant) -> Option<Plan> {
         let habit = self.0.get(&account);
-        let gaps = habit.map_or([None, None], |habit| habit.gaps);
-        let mut known = gaps.into_iter().flatten().peekable();
+        let gaps = habit.map_or([None; GAPS], |habit| habit.gaps);
+        let mut known = gaps.into_iter().take(PLANNED_BY).flatten().peekable();
         if known.peek().is_none() {
             return Some(Plan {
                 expected: None,
@@ -121,6 +143,41 @@ mod tests {
     fn a_login_twice_in_a_row_and_a_night_are_no_habit() {
         assert_eq!(rest_behind(&[300, 2]), Some((480, Some(300))));
         assert_eq!(rest_behind(&[300, 8 * 3600]), Some((480, Some(300))));
+    }
+
+    #[test]
+    fn regular_polls_are_told_from_logins_out_of_turn() {
+        let last_is_expected = |gaps: &[u64]| {
+            let (mut habits, mut now) = (Habits::default(), Instant::now());
+            let account = digest(1);
+            let mut is_expected = habits.logged_in(account, now);
+            for gap in gaps {
+                now += Duration::from_millis(*gap);
+                is_expected = habits.logged_in(account, now);
+            }
+            is_expected
+        };
+        for regular in [
+            &[1000, 1000, 1000][..],
+            &[800, 830, 860],
+            &[300_000, 310_000, 318_000],
+            &[5, 300_000, 300_000, 300_000],
+        ] {
+            assert!(last_is_expected(regular), "{regular:?}");
+        }
+        for irregular in [
+            &[][..],
+            &[1000],
+            &[1000, 1000],
+            &[1000, 1000, 900],
+            &[1000, 1000, 1100],
+            &[300_000, 300_000, 20_000],
+            &[300_000, 300_000, 400_000],
+            &[120_000, 180_000, 120_000],
+            &[300_000, 300_000, 300_000, 5, 300_000],
+        ] {
+            assert!(!last_is_expected(irregular), "{irregular:?}");
+        }
     }
 
     #[test]

@@ -161,9 +161,10 @@ impl Resting {
         })
     }
 
-    /// A login succeeded.
-    pub fn logged_in(&self, bond: &Bond) {
-        self.state().habits.logged_in(bond.habit, Instant::now());
+    /// A login succeeded. Whether the account logs in so regularly that it was to
+    /// be expected.
+    pub fn logged_in(&self, bond: &Bond) -> bool {
+        self.state().habits.logged_in(bond.habit, Instant::now())
     }
 
     /// Takes over a connection of these very credentials, the one that was last

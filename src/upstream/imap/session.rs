@@ -78,6 +78,8 @@ pub(super) struct ImapSession {
     pub(super) is_kept: bool,
     /// Something went wrong: the next session begins with a new connection.
     pub(super) is_troubled: bool,
+    /// The login came when the account's next one was expected.
+    pub(super) is_expected: bool,
     /// What the next session may do with, if nothing changes until then.
     pub(super) seen: Option<Seen>,
     /// When the connection was logged in.
@@ -165,6 +167,7 @@ impl ImapSession {
             bond: None,
             is_kept: false,
             is_troubled: false,
+            is_expected: false,
             seen: None,
             logged_in: Instant::now(),
         }

@@ -137,7 +137,10 @@ impl ImapSession {
 
     /// Whether the connection vouches, now, for what its last session saw.
     fn is_vouched_for(&mut self) -> bool {
-        let (true, Some(seen), Some(connection)) = (self.is_kept, &self.seen, &mut self.connection)
+        // A login out of turn may be somebody who waits for a message that has
+        // just been sent: the server is not waited for to tell of it.
+        let may_be = self.is_kept && self.is_expected;
+        let (true, Some(seen), Some(connection)) = (may_be, &self.seen, &mut self.connection)
         else {
             return false;
         };
