@@ -152,6 +152,29 @@ fn unique_ids_are_the_same_by_http_and_https() {
 }
 
 #[test]
+fn who_reads_in_order_gets_every_octet_by_http_1_and_2() {
+    let mail: Vec<_> = (1..=59).map(|it| messages::plain(it, 300 * it)).collect();
+    let Some((cyrus, gateway)) = front(&mail, &[]) else {
+        return;
+    };
+    let ca_file = cyrus.ca_file();
+    let more = ["--ca-file", ca_file.to_str().unwrap()];
+    // Over TLS Cyrus speaks HTTP/2.
+    let by_tls = Gateway::in_front_of(&cyrus.jmap_https_url(), &more);
+    for mut pop3 in [gateway.pop3(), by_tls.pop3s()] {
+        pop3.login("alice", "pw-alice");
+        for (at, message) in mail.iter().enumerate() {
+            assert!(pop3.retrieve(at + 1) == *message, "message {}", at + 1);
+        }
+        for number in (1..=59).rev() {
+            pop3.expect_ok(&format!("TOP {number} 1"));
+            assert!(mail[number - 1].starts_with(&pop3.multiline()));
+        }
+        assert!(pop3.quit().starts_with("+OK"));
+    }
+}
+
+#[test]
 fn tokens() {
     let Some((cyrus, gateway)) = front(&plain(1..=1), &[]) else {
         return;

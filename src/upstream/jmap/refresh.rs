@@ -314,8 +314,8 @@ impl Refresh<'_> {
         Ok(self.are_counted(&doubtful).await?.then_some(listed))
     }
 
-    /// Whether a query finds as many Emails. Some servers' mailboxes count
-    /// otherwise: Cyrus each copy of an Email.
+    /// Whether a query finds as many Emails. A mailbox may count otherwise, or
+    /// not tell.
     async fn are_counted(&self, doubtful: &[(&Source, u64)]) -> Result<bool, UpstreamError> {
         for some in doubtful.chunks(self.api.limits().calls_in_request.min(CALLS)) {
             let mut calls = Calls::default();
