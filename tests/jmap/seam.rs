@@ -10,7 +10,7 @@ use popgate::metrics::{Metrics, Opening};
 use popgate::sasl::Credentials;
 use popgate::store::{FolderKey, MessageKey, Store};
 use popgate::upstream::jmap::{Config, Jmap, diagnose};
-use popgate::upstream::{Finding, Upstream as _, UpstreamError, UpstreamSession};
+use popgate::upstream::{Economy, Finding, Upstream as _, UpstreamError, UpstreamSession};
 
 /// A JMAP server as popgate sees it.
 pub struct Seam {
@@ -64,9 +64,10 @@ impl Seam {
             ..Overrides::default()
         };
         let loaded = config::load(overrides, Purpose::Check).unwrap();
-        let config::Upstream::Jmap(config) = loaded.upstream else {
+        let config::Upstream::Jmap(mut config) = loaded.upstream else {
             panic!("{url} is no JMAP");
         };
+        config.economy = Economy::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

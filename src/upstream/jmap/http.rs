@@ -165,6 +165,11 @@ impl Http {
             Err(_) => Err(UpstreamError::temporary("the body does not come in time")),
         };
         *patience = patience.saturating_sub(began.elapsed());
+        if let Ok(None) = chunk {
+            // The connection goes back to the others before the next request
+            // looks for one.
+            tokio::task::yield_now().await;
+        }
         chunk
     }
 
