@@ -9,6 +9,7 @@ use crate::support::ScriptedJmap;
 use crate::support::scripted_jmap::{API, Builder, INBOX, TRASH};
 use crate::{plain, slices};
 use popgate::maildrop::Policy;
+use popgate::metrics::Opening;
 
 /// The methods of the requests to the API so far.
 fn methods(server: &ScriptedJmap) -> Vec<Vec<String>> {
@@ -34,6 +35,9 @@ fn assert_same(server: &ScriptedJmap, seam: &Seam, policy: &Policy) -> Vec<Strin
     assert_eq!(shown.sizes(), expected.sizes());
     shown.unique_ids()
 }
+
+/// What becomes of an answer.
+type Lie = fn(&mut Value);
 
 fn builder() -> Builder {
     ScriptedJmap::builder().messages(&slices(&plain(12)))
@@ -84,6 +88,8 @@ fn what_comes_goes_and_moves() {
         assert_eq!(server.requests().len(), 1, "change {at}");
         assert_same(&server, &seam, &policy);
     }
+    assert_eq!(seam.openings(Opening::Listed), 1);
+    assert_eq!(seam.openings(Opening::Refreshed), 14);
 }
 
 #[test]
@@ -150,10 +156,9 @@ fn changes_that_lie() {
     ] {
         is_seen_through(kind, builder().failing("Email/changes", kind));
     }
-    let changed = |change: fn(&mut Value)| {
-        builder().on_answer("Email/changes", move |_, answer| change(answer))
-    };
-    let lies: [(&str, fn(&mut Value)); 15] = [
+    let changed =
+        |change: Lie| builder().on_answer("Email/changes", move |_, answer| change(answer));
+    let lies: [(&str, Lie); 15] = [
         ("nothing new", |it| it["created"] = json!([])),
         ("nothing gone", |it| it["destroyed"] = json!([])),
         ("nothing moved", |it| it["updated"] = json!([])),
@@ -182,7 +187,7 @@ fn changes_that_lie() {
 
 #[test]
 fn changed_emails_that_are_none() {
-    let lies: [(&str, fn(&mut Value)); 7] = [
+    let lies: [(&str, Lie); 7] = [
         ("not there", |it| it["list"] = json!([])),
         ("another", |it| it["list"][0]["id"] = json!("M77")),
         ("twice", |it| {

@@ -34,7 +34,7 @@ fn plain(number: usize) -> Plain {
         format!("G{hash}"),
         time,
         number as u64,
-        number % 7 == 0,
+        number.is_multiple_of(7),
     )
 }
 

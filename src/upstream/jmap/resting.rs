@@ -4,7 +4,7 @@
 //! server.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,21 +18,20 @@ use crate::upstream::Rest;
 const MOST_POLLS: usize = 10_000;
 
 /// The clients at rest, in the order in which they came to it.
-#[derive(Default)]
-pub(super) struct Resting(Arc<Mutex<Inner>>);
+pub(super) struct Resting<T = reqwest::Client>(Arc<Mutex<Inner<T>>>);
 
-struct Inner {
+struct Inner<T> {
     /// None without randomness: then nothing rests.
     key: Option<DigestKey>,
-    clients: VecDeque<Rested>,
+    clients: VecDeque<Rested<T>>,
     connections: usize,
     polls: HashMap<Digest, Poll>,
 }
 
-struct Rested {
+struct Rested<T> {
     whose: Digest,
     account: String,
-    client: reqwest::Client,
+    client: T,
     counted: Vec<Counted>,
     /// Ends the rest.
     _timer: AbortOnDropHandle<()>,
@@ -47,7 +46,13 @@ struct Poll {
     number: u64,
 }
 
-impl Default for Inner {
+impl<T> Default for Resting<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Default for Inner<T> {
     fn default() -> Self {
         Self {
             key: DigestKey::generate().ok(),
@@ -58,17 +63,17 @@ impl Default for Inner {
     }
 }
 
-impl std::fmt::Debug for Resting {
+impl<T> std::fmt::Debug for Resting<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Resting").finish_non_exhaustive()
     }
 }
 
-fn lock(inner: &Mutex<Inner>) -> std::sync::MutexGuard<'_, Inner> {
+fn lock<T>(inner: &Mutex<Inner<T>>) -> MutexGuard<'_, Inner<T>> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Resting {
+impl<T: Send + 'static> Resting<T> {
     /// What stands for credentials here.
     pub fn whose(&self, credentials: &Credentials) -> Option<Digest> {
         let key = &lock(&self.0).key;
@@ -76,7 +81,7 @@ impl Resting {
     }
 
     /// A login: the client that rests for these credentials, if there is one.
-    pub fn take(&self, whose: Digest) -> Option<reqwest::Client> {
+    pub fn take(&self, whose: Digest) -> Option<T> {
         let mut inner = lock(&self.0);
         inner.note_poll(whose);
         let place = inner.clients.iter().position(|it| it.whose == whose)?;
@@ -89,7 +94,7 @@ impl Resting {
         &self,
         whose: Digest,
         account: &str,
-        (client, connections): (reqwest::Client, usize),
+        (client, connections): (T, usize),
         (rest, metrics): (Rest, &Metrics),
     ) {
         let mut inner = lock(&self.0);
@@ -101,7 +106,7 @@ impl Resting {
         if connections == 0 || connections > rest.per_account.min(rest.most) {
             return;
         }
-        let of_account = |it: &Rested| it.account == account;
+        let of_account = |it: &Rested<T>| it.account == account;
         while inner.count(of_account) + connections > rest.per_account {
             inner.remove_first(of_account);
         }
@@ -124,14 +129,19 @@ impl Resting {
     }
 }
 
-async fn end_of_rest(inner: Weak<Mutex<Inner>>, whose: Digest, number: u64, period: Duration) {
+async fn end_of_rest<T>(
+    inner: Weak<Mutex<Inner<T>>>,
+    whose: Digest,
+    number: u64,
+    period: Duration,
+) {
     tokio::time::sleep(period).await;
     if let Some(inner) = inner.upgrade() {
         lock(&inner).remove_where(|it| it.whose == whose && it.number == number);
     }
 }
 
-impl Inner {
+impl<T> Inner<T> {
     fn note_poll(&mut self, whose: Digest) {
         if self.polls.len() >= MOST_POLLS && !self.polls.contains_key(&whose) {
             self.polls.clear();
@@ -164,26 +174,127 @@ impl Inner {
         }
     }
 
-    fn count(&self, of: impl Fn(&Rested) -> bool) -> usize {
+    fn count(&self, of: impl Fn(&Rested<T>) -> bool) -> usize {
         let those = self.clients.iter().filter(|it| of(it));
         those.map(|it| it.counted.len()).sum()
     }
 
-    fn remove(&mut self, place: usize) -> Option<Rested> {
+    fn remove(&mut self, place: usize) -> Option<Rested<T>> {
         let rested = self.clients.remove(place)?;
         self.connections -= rested.counted.len();
         Some(rested)
     }
 
-    fn remove_first(&mut self, which: impl Fn(&Rested) -> bool) {
+    fn remove_first(&mut self, which: impl Fn(&Rested<T>) -> bool) {
         if let Some(place) = self.clients.iter().position(which) {
             self.remove(place);
         }
     }
 
-    fn remove_where(&mut self, which: impl Fn(&Rested) -> bool) {
+    fn remove_where(&mut self, which: impl Fn(&Rested<T>) -> bool) {
         while let Some(place) = self.clients.iter().position(&which) {
             self.remove(place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: Rest = Rest {
+        longest: Duration::from_secs(900),
+        most: 5,
+        per_account: 3,
+    };
+
+    struct Rig {
+        resting: Resting<&'static str>,
+        metrics: Metrics,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Self {
+                resting: Resting::default(),
+                metrics: Metrics::default(),
+            }
+        }
+
+        fn whose(&self, account: &str, password: &str) -> Digest {
+            let credentials = Credentials::password(account, password).unwrap();
+            self.resting.whose(&credentials).unwrap()
+        }
+
+        fn put(&self, account: &str, password: &str, client: &'static str, connections: usize) {
+            let whose = self.whose(account, password);
+            let terms = (REST, &self.metrics);
+            self.resting
+                .put(whose, account, (client, connections), terms);
+        }
+
+        fn take(&self, account: &str, password: &str) -> Option<&'static str> {
+            self.resting.take(self.whose(account, password))
+        }
+
+        fn count(&self) -> i64 {
+            self.metrics.upstream_resting.get()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_same_credentials_get_what_rests() {
+        let rig = Rig::new();
+        rig.put("alice", "pw", "a", 2);
+        assert_eq!(rig.count(), 2);
+        assert_eq!(rig.take("alice", "other"), None);
+        assert_eq!(rig.take("bob", "pw"), None);
+        assert_eq!(rig.take("alice", "pw"), Some("a"));
+        assert_eq!((rig.take("alice", "pw"), rig.count()), (None, 0));
+        // The last one of several.
+        rig.put("alice", "pw", "b", 1);
+        rig.put("alice", "pw", "c", 1);
+        assert_eq!((rig.count(), rig.take("alice", "pw")), (1, Some("c")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_least_recently_used_make_room() {
+        let rig = Rig::new();
+        rig.put("alice", "one", "a1", 2);
+        rig.put("bob", "pw", "b", 2);
+        rig.put("alice", "two", "a2", 2);
+        assert_eq!(rig.take("alice", "one"), None, "three of an account");
+        rig.put("carol", "pw", "c", 3);
+        assert_eq!(rig.take("bob", "pw"), None, "five in all");
+        assert_eq!(rig.count(), 5);
+        rig.put("dave", "pw", "d", 4);
+        assert_eq!(rig.take("dave", "pw"), None, "too many of its own");
+        assert_eq!(rig.take("alice", "two"), Some("a2"));
+        assert_eq!(rig.take("carol", "pw"), Some("c"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_is_as_long_as_the_next_login_may_be_waited_for() {
+        let rig = Rig::new();
+        let pass = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        // Nothing is known yet.
+        rig.take("alice", "pw");
+        rig.put("alice", "pw", "a", 1);
+        pass(899).await;
+        assert_eq!(rig.count(), 1);
+        pass(2).await;
+        assert_eq!(rig.count(), 0);
+        // Later than anything rests: it is not tried again.
+        assert_eq!(rig.take("alice", "pw"), None);
+        rig.put("alice", "pw", "a", 1);
+        assert_eq!(rig.count(), 0);
+        // Every minute: well overdue after two and a half.
+        pass(60).await;
+        rig.take("alice", "pw");
+        rig.put("alice", "pw", "a", 1);
+        pass(149).await;
+        assert_eq!(rig.count(), 1);
+        pass(2).await;
+        assert_eq!(rig.count(), 0);
     }
 }
