@@ -85,6 +85,11 @@ fn what_other_clients_do_between_logins() {
     assert!(is_listed_anew(&cyrus, &seam, hide, "another policy"));
     seam.delete(hide, &[1, 2]).unwrap();
     assert!(!is_listed_anew(&cyrus, &seam, hide, "hidden"));
+    // What another session does behind this one's login.
+    let late = seam.login(hide);
+    seam.delete(hide, &[0]).unwrap();
+    let shown = late.open().unique_ids();
+    assert_eq!(shown, seam.listed(hide));
     cyrus.imap("alice").expunge("INBOX", "1:*");
     assert!(!is_listed_anew(&cyrus, &seam, hide, "nothing is left"));
 }
