@@ -21,6 +21,9 @@ fn is_listed_anew(cyrus: &Cyrus, seam: &Seam, policy: &Policy, what: &str) -> bo
     seam.openings(Opening::Listed) > before
 }
 
+/// What another client does.
+type Change<'a> = &'a dyn Fn(&mut ImapClient);
+
 #[test]
 fn what_other_clients_do_between_logins() {
     let Some(cyrus) = Cyrus::start() else { return };
@@ -31,7 +34,7 @@ fn what_other_clients_do_between_logins() {
         ..Policy::default()
     });
     let copy = plain(9..=9).remove(0);
-    let changes: [(&str, &dyn Fn(&mut ImapClient)); 12] = [
+    let changes: [(&str, Change<'_>); 12] = [
         ("nothing", &|_| {}),
         ("new mail", &|_| fill(&cyrus, 40, &plain(40..=42))),
         ("mail that is older than the rest", &|imap| {
