@@ -60,6 +60,7 @@ def main():
         rows.run()
         jmap.run(rows.attempt)
     except (KeyboardInterrupt, SystemExit):
+        rows.curves = False  # Pages are made of whole runs.
         sheet.failures.append("interrupted: what was measured so far is here")
     finally:
         lab.close()
