@@ -19,7 +19,8 @@ use std::fs;
 use support::{Gateway, Pop3, ScriptedImap, messages};
 use tempfile::TempDir;
 
-/// popgate with short patience, in front of a scripted server.
+/// popgate with short patience, in front of a scripted server. Each session has a
+/// connection of its own, which misbehaves from its start.
 struct Front {
     gateway: Gateway,
     _dir: TempDir,
@@ -41,7 +42,8 @@ impl Front {
         let settings = format!(
             "pop3 = \"127.0.0.1:0\"\nallow_cleartext = true\nupstream = \"{upstream}\"\n\
              delete = \"{delete}\"\n{more}\n[upstream_timeouts]\nconnect = \"{patience}\"\n\
-             silence = \"{patience}\"\ncommand = \"{patience}\"\n"
+             silence = \"{patience}\"\ncommand = \"{patience}\"\n\
+             [upstream_rest]\nlongest = \"0s\"\n"
         );
         fs::write(&file, settings).unwrap();
         let gateway = Gateway::start_expecting(1, &["--config", file.to_str().unwrap()]);
