@@ -592,7 +592,7 @@ fn the_gateway_starts_in_front_of_the_scripted_server_and_ends() {
         ),
     ];
     for (server, url) in servers {
-        let mut gateway = Gateway::in_front_of(&url(&server), &trusting);
+        let mut gateway = Gateway::with_fresh_connections(&url(&server), &trusting);
         let mut client = gateway.pop3s();
         client.login("alice", "pw-alice");
         assert_eq!(client.sizes().len(), messages::awkward().len());
