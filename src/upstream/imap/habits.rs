@@ -18,12 +18,49 @@ const PLANNED_BY: usize = 2;
 /// What times may differ by that count as one and the same: this, and one part in
 /// so many.
 const JITTER: (Duration, u32) = (Duration::from_millis(20), 16);
+/// So many logins within a second, of all accounts together, are more than people
+/// make.
+const BUSY: u32 = 20;
 /// For a client that is late.
 const LATE: Duration = Duration::from_secs(30);
 
 /// The last logins of accounts.
 #[derive(Debug, Default)]
-pub(super) struct Habits(HashMap<Digest, Habit>);
+pub(super) struct Habits {
+    accounts: HashMap<Digest, Habit>,
+    load: Option<Load>,
+}
+
+/// Logins of all accounts, second by second.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    since: Instant,
+    logins: u32,
+    before: u32,
+}
+
+impl Load {
+    fn new(since: Instant, before: u32) -> Self {
+        let logins = 0;
+        Self {
+            since,
+            logins,
+            before,
+        }
+    }
+
+    /// Takes in a login. Whether there are many.
+    fn count(&mut self, now: Instant) -> bool {
+        const SECOND: Duration = Duration::from_secs(1);
+        let passed = now.saturating_duration_since(self.since);
+        if passed >= SECOND {
+            let before = if passed < 2 * SECOND { self.logins } else { 0 };
+            *self = Self::new(now, before);
+        }
+        self.logins += 1;
+        self.logins.max(self.before) >= BUSY
+    }
+}
 
 #[derive(Debug)]
 struct Habit {
@@ -55,24 +92,32 @@ impl Habit {
 
 impl Habits {
     /// An account logs in. Whether that was to be expected now: it is a program
-    /// that polls, and nobody who waits for a message that he knows of.
+    /// that polls, and nobody who waits for a message that he knows of. Where many
+    /// log in each second, that is taken to be so: then what the server need not be
+    /// asked counts for more.
     pub fn logged_in(&mut self, account: Digest, now: Instant) -> bool {
-        if let Some(habit) = self.0.get_mut(&account) {
+        let load = self.load.get_or_insert_with(|| Load::new(now, 0));
+        let is_busy = load.count(now);
+        self.is_regular(account, now) || is_busy
+    }
+
+    fn is_regular(&mut self, account: Digest, now: Instant) -> bool {
+        if let Some(habit) = self.accounts.get_mut(&account) {
             let gap = now.saturating_duration_since(habit.last);
             let [first, second, _] = habit.gaps;
             habit.gaps = [Some(gap), first, second];
             habit.last = now;
             return habit.is_regular();
         }
-        if self.0.len() >= MOST {
+        if self.accounts.len() >= MOST {
             // Half of them at a time: that is cheap, however many come.
-            let mut times: Vec<Instant> = self.0.values().map(|habit| habit.last).collect();
+            let mut times: Vec<Instant> = self.accounts.values().map(|habit| habit.last).collect();
             let (_, middle, _) = times.select_nth_unstable(MOST / 2);
             let middle = *middle;
-            self.0.retain(|_, habit| habit.last > middle);
+            self.accounts.retain(|_, habit| habit.last > middle);
         }
         let gaps = [None; GAPS];
-        self.0.insert(account, Habit { last: now, gaps });
+        self.accounts.insert(account, Habit { last: now, gaps });
         false
     }
 
@@ -80,7 +125,7 @@ impl Habits {
     /// between its logins: a client may log in twice in a row, and be off at
     /// night. `None`: it comes too seldom.
     pub fn plan(&self, account: Digest, longest: Duration, now: Instant) -> Option<Plan> {
-        let habit = self.0.get(&account);
+        let habit = self.accounts.get(&account);
         let gaps = habit.map_or([None; GAPS], |habit| habit.gaps);
         let mut known = gaps.into_iter().take(PLANNED_BY).flatten().peekable();
         if known.peek().is_none() {
@@ -181,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn where_many_log_in_nobody_is_out_of_turn() {
+        let (mut habits, now) = (Habits::default(), Instant::now());
+        let login = |habits: &mut Habits, number: u32, now| habits.logged_in(digest(number), now);
+        assert!((1..BUSY).all(|number| !login(&mut habits, number, now)));
+        assert!(login(&mut habits, BUSY, now));
+        let next = now + Duration::from_millis(1500);
+        assert!(login(&mut habits, 0, next));
+        // It is quiet again.
+        assert!(!login(&mut habits, 1, next + Duration::from_secs(1)));
+        assert!(!login(&mut habits, 2, next + Duration::from_secs(60)));
+    }
+
+    #[test]
     fn an_unknown_account_rests_no_longer_than_any() {
         let (now, longest) = (Instant::now(), Duration::from_secs(10));
         let plan = Habits::default().plan(digest(1), longest, now).unwrap();
@@ -193,10 +251,10 @@ mod tests {
         for number in 0..3 * u32::try_from(MOST).unwrap() {
             let now = start + Duration::from_secs(number.into());
             habits.logged_in(digest(number), now);
-            assert!(habits.0.len() <= MOST);
-            assert!(habits.0.contains_key(&digest(number)));
+            assert!(habits.accounts.len() <= MOST);
+            assert!(habits.accounts.contains_key(&digest(number)));
         }
-        assert!(habits.0.len() >= MOST / 2);
-        assert!(!habits.0.contains_key(&digest(0)));
+        assert!(habits.accounts.len() >= MOST / 2);
+        assert!(!habits.accounts.contains_key(&digest(0)));
     }
 }
