@@ -72,10 +72,9 @@ fn clients_of(old: &MailServer, mail: &[Vec<u8>]) -> [Fetcher; 3] {
 /// popgate's configuration, in front of the new server.
 fn configure(dir: &Path, upstream: &str) -> PathBuf {
     let file = dir.join("popgate.toml");
-    // What was delivered a moment ago is to be shown, however often clients come.
     let text = format!(
         "pop3 = \"127.0.0.1:0\"\nallow_cleartext = true\nstate = \"state\"\n\
-         upstream = \"{upstream}\"\n[upstream_rest]\nlongest = \"0s\"\n"
+         upstream = \"{upstream}\"\n"
     );
     fs::create_dir_all(dir.join("state")).unwrap();
     fs::write(&file, text).unwrap();
