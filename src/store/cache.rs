@@ -71,8 +71,9 @@ impl Cache {
         })
     }
 
-    /// Adds what is known of a folder. A cache that fails knows nothing.
-    pub(super) fn fill(&self, folder: &FolderKey, kept: &mut Kept) {
+    /// Adds what is known of a folder. A cache that fails knows nothing, and says
+    /// so (`false`).
+    pub(super) fn fill(&self, folder: &FolderKey, kept: &mut Kept) -> bool {
         let known = self.part.read(|transaction| {
             let mut known = Kept::default();
             records::cached(transaction, folder, &mut known)?;
@@ -82,8 +83,12 @@ impl Cache {
             Ok(known) => {
                 kept.octets = known.octets;
                 kept.retrieved = known.retrieved;
+                true
             }
-            Err(error) => tracing::warn!("going on without the cache: {error}"),
+            Err(error) => {
+                tracing::warn!("going on without the cache: {error}");
+                false
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod marker;
 mod part;
 mod records;
 mod snapshots;
+mod unkept;
 mod whole_file;
 
 pub use access::Access;
@@ -39,6 +40,7 @@ pub use whole_file::write_whole;
 use cache::Cache;
 use durable::Durable;
 use marker::Marker;
+use unkept::Unkept;
 
 /// What must last, and what may be lost, of all maildrops. Its clones are one.
 #[derive(Clone)]
@@ -47,6 +49,7 @@ pub struct Store(Arc<std::result::Result<Inner, OpenError>>);
 struct Inner {
     durable: Durable,
     cache: Cache,
+    unkept: Unkept,
 }
 
 /// A folder of an account.
@@ -238,7 +241,11 @@ impl Store {
         let cache = folder.join(cache::FILE);
         let durable = Durable::open(folder, marker, cache.exists(), opener)?;
         let cache = Cache::open(&cache, durable.id(), opener)?;
-        Ok(Self(Arc::new(Ok(Inner { durable, cache }))))
+        Ok(Self(Arc::new(Ok(Inner {
+            durable,
+            cache,
+            unkept: Unkept::default(),
+        }))))
     }
 
     /// A store that cannot be used: each call gives the error again.
@@ -253,10 +260,19 @@ impl Store {
 
     /// Everything kept of one folder of one account, read once at login.
     pub async fn folder(&self, folder: &FolderKey) -> Result<Kept, StoreError> {
+        if let Ok(inner) = &*self.0
+            && inner.unkept.contains(folder)
+        {
+            return Ok(Kept::default());
+        }
         let folder = folder.clone();
         self.blocking(move |inner| {
+            let before = inner.unkept.before();
             let mut kept = inner.durable.folder(&folder)?;
-            inner.cache.fill(&folder, &mut kept);
+            let is_known = inner.cache.fill(&folder, &mut kept);
+            if is_known && kept == Kept::default() {
+                inner.unkept.add(&folder, &before);
+            }
             Ok(kept)
         })
         .await
@@ -268,9 +284,10 @@ impl Store {
         folder: &FolderKey,
         messages: Vec<MessageKey>,
     ) -> Result<(), StoreError> {
-        let folder = folder.clone();
-        self.blocking(move |inner| inner.durable.hide(&folder, &messages))
-            .await
+        self.writing(folder, move |inner, folder| {
+            inner.durable.hide(folder, &messages)
+        })
+        .await
     }
 
     /// Freezes unique ids: a message that has one already keeps it, and an id that
@@ -281,16 +298,19 @@ impl Store {
         folder: &FolderKey,
         freezing: impl Into<Freezing>,
     ) -> Result<usize, StoreError> {
-        let (folder, freezing) = (folder.clone(), freezing.into());
-        self.blocking(move |inner| inner.durable.freeze(&folder, &freezing))
-            .await
+        let freezing = freezing.into();
+        self.writing(folder, move |inner, folder| {
+            inner.durable.freeze(folder, &freezing)
+        })
+        .await
     }
 
     /// Keeps what was learned, for a while at least.
     pub async fn learn(&self, folder: &FolderKey, learned: Vec<Learned>) -> Result<(), StoreError> {
-        let folder = folder.clone();
-        self.blocking(move |inner| inner.cache.learn(&folder, &learned))
-            .await
+        self.writing(folder, move |inner, folder| {
+            inner.cache.learn(folder, &learned)
+        })
+        .await
     }
 
     /// The snapshot that was kept last of a folder. One that was lost, torn or
@@ -363,6 +383,20 @@ impl Store {
                 Ok(())
             })
             .await;
+    }
+
+    /// Writes something of a folder.
+    async fn writing<T: Send + 'static>(
+        &self,
+        folder: &FolderKey,
+        write: impl FnOnce(&Inner, &FolderKey) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let folder = folder.clone();
+        self.blocking(move |inner| {
+            let _written = inner.unkept.writing(&folder);
+            write(inner, &folder)
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(
