@@ -75,8 +75,8 @@ impl Snapshots {
     }
 
     /// Keeps a snapshot in the place of the folder's last. Returns what
-    /// [`Snapshots::get`] gives until another one is kept: whoever holds it can
-    /// tell by [`Snapshots::is_last`] whether it still is the last.
+    /// [`Snapshots::get`] gives until another one is kept, or there is no more room
+    /// for it.
     ///
     /// The store writes it later, and of it what has changed. Where that fails it
     /// is logged, and costs nothing else.
@@ -94,14 +94,6 @@ impl Snapshots {
             store.keep_snapshot(folder, Arc::new(stored));
         }
         snapshot
-    }
-
-    /// Whether nothing was kept of the folder since `snapshot` was got or kept.
-    /// `false`, too, where that is not known any more.
-    pub fn is_last(&self, folder: &FolderKey, snapshot: &Arc<Snapshot>) -> bool {
-        let memory = self.lock();
-        let entry = memory.entries.get(folder);
-        entry.is_some_and(|entry| Arc::ptr_eq(&entry.snapshot, snapshot))
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
