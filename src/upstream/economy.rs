@@ -25,7 +25,24 @@ pub struct Rest {
     pub per_account: usize,
 }
 
+/// Of the descriptors that the process may have, no more than one in so many is
+/// for connections at rest.
+const SHARE: u64 = 8;
+
 impl Rest {
+    /// No more than the process may have descriptors for, beside all else.
+    pub fn as_descriptors_allow(self) -> Self {
+        self.within(rustix::process::getrlimit(rustix::process::Resource::Nofile).current)
+    }
+
+    fn within(self, descriptors: Option<u64>) -> Self {
+        let share = descriptors.and_then(|it| usize::try_from(it / SHARE).ok());
+        Self {
+            most: self.most.min(share.unwrap_or(usize::MAX)),
+            ..self
+        }
+    }
+
     /// None rests.
     pub const OFF: Self = Self {
         longest: Duration::ZERO,
@@ -67,5 +84,19 @@ impl Default for ReadAhead {
             session: 4 * 1024 * 1024,
             process: 64 * 1024 * 1024,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_at_rest_leave_descriptors_to_sessions() {
+        let most = |descriptors| Rest::default().within(descriptors).most;
+        assert_eq!(most(Some(1024)), 128);
+        assert_eq!(most(Some(0)), 0);
+        assert_eq!(most(Some(1 << 20)), 1000);
+        assert_eq!(most(None), 1000);
     }
 }

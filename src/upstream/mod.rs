@@ -20,6 +20,7 @@ mod assembly;
 mod calendar;
 mod economy;
 mod finding;
+mod habits;
 pub mod imap;
 pub mod jmap;
 mod pauses;

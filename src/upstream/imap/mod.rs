@@ -2,10 +2,15 @@
 //!
 //! From the socket upwards: `transport` (TCP, TLS) → `tap` (octets framed by
 //! `framing` and `fetch`) → async-imap's decoder → `connection` (commands and
-//! their ends) → `login`, `folders`, `mailbox`, `contents`, `opening`, `retrieval`,
-//! `removal` → `snapshot`, `update` → `session`, which is the seam's other side. `docs/decisions/0001-async-imap-as-decoder.md`
-//! says why. Between sessions `resting` holds connections: `takeover` is a
-//! session's way from and to there, `vouching` what it may do without asking
+//! their ends; `idle`) → `login`, `folders`, `mailbox`, `contents`, `opening`,
+//! `retrieval`, `removal` → `snapshot`, `update` → `session`, which is the seam's
+//! other side. `docs/decisions/0001-async-imap-as-decoder.md` says why.
+//!
+//! What saves round trips: `early` sends an opening behind the login, `warm` brings
+//! a folder up to date that is `known` (`docs/decisions/0011-opening-in-one-flight.md`);
+//! `ahead` asks for the next messages (`docs/decisions/0012-reading-ahead.md`).
+//! Between sessions `resting` holds connections: `takeover` is a session's way from
+//! and to there, `vouching` what it may do without asking
 //! (`docs/decisions/0013-connections-at-rest.md`).
 
 use std::net::IpAddr;
@@ -35,7 +40,6 @@ mod found_uids;
 mod framing;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod habits;
 mod idle;
 mod known;
 mod listing;

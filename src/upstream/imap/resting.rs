@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Event};
 use super::folders::Layout;
-use super::habits::{Habits, Plan};
 use super::idle::Idling;
 use super::login::Capabilities;
 use super::status::Kind;
@@ -22,6 +21,7 @@ use super::vouching::{ASKED, Seen};
 use crate::maildrop::Policy;
 use crate::metrics::Counted;
 use crate::sasl::{Credentials, Digest, DigestKey};
+use crate::upstream::habits::{Habits, Plan};
 use crate::upstream::{Rest, UpstreamError};
 
 /// A login within this time finds a connection that was never told to IDLE.
@@ -29,9 +29,6 @@ const BEFORE_IDLE: Duration = Duration::from_millis(50);
 /// So long after its login a connection is used no more: the server says again
 /// whether the credentials are good, and what folders there are.
 const LEASE: Duration = Duration::from_secs(60 * 60);
-/// Of the descriptors that the process may have, no more than one in so many is
-/// for connections at rest.
-const SHARE: u64 = 8;
 /// IDLE is begun anew after this: a server may take who idles for half an hour
 /// for gone (RFC 2177 §3).
 const IDLE: Duration = Duration::from_secs(25 * 60);
@@ -122,14 +119,7 @@ impl Default for Resting {
 
 impl Resting {
     pub fn new(rest: Rest) -> Self {
-        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let share = descriptors.map_or(usize::MAX, |it| {
-            usize::try_from(it / SHARE).unwrap_or(usize::MAX)
-        });
-        let rest = Rest {
-            most: rest.most.min(share),
-            ..rest
-        };
+        let rest = rest.as_descriptors_allow();
         let is_off = rest.longest.is_zero() || rest.most == 0 || rest.per_account == 0;
         let key = (!is_off).then(DigestKey::generate);
         Self {

@@ -78,7 +78,8 @@ pub struct Jmap {
 impl Jmap {
     /// The upstream; it is first connected to when somebody logs in. Without a
     /// store nothing is kept beyond this process.
-    pub fn new(config: Config, store: Option<Store>) -> Self {
+    pub fn new(mut config: Config, store: Option<Store>) -> Self {
+        config.economy.rest = config.economy.rest.as_descriptors_allow();
         Self {
             snapshots: Arc::new(Snapshots::new(store.clone(), &config.name)),
             config: Arc::new(config),

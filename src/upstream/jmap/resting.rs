@@ -3,19 +3,16 @@
 //! no secret; each request shows the credentials anew, and is judged by the
 //! server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::{Counted, Metrics};
 use crate::sasl::{Credentials, Digest, DigestKey};
 use crate::upstream::Rest;
-
-/// Credentials whose poll interval is known; beyond that all are forgotten.
-const MOST_POLLS: usize = 10_000;
+use crate::upstream::habits::Habits;
 
 /// The clients at rest, in the order in which they came to it.
 pub(super) struct Resting<T = reqwest::Client>(Arc<Mutex<Inner<T>>>);
@@ -25,7 +22,9 @@ struct Inner<T> {
     key: Option<DigestKey>,
     clients: VecDeque<Rested<T>>,
     connections: usize,
-    polls: HashMap<Digest, Poll>,
+    /// By credentials.
+    habits: Habits,
+    last_number: u64,
 }
 
 struct Rested<T> {
@@ -35,14 +34,6 @@ struct Rested<T> {
     counted: Vec<Counted>,
     /// Ends the rest.
     _timer: AbortOnDropHandle<()>,
-    number: u64,
-}
-
-/// When the credentials were last used, and how long after the time before.
-#[derive(Clone, Copy)]
-struct Poll {
-    last: Instant,
-    interval: Option<Duration>,
     number: u64,
 }
 
@@ -58,7 +49,8 @@ impl<T> Default for Inner<T> {
             key: DigestKey::generate().ok(),
             clients: VecDeque::new(),
             connections: 0,
-            polls: HashMap::new(),
+            habits: Habits::default(),
+            last_number: 0,
         }
     }
 }
@@ -83,7 +75,7 @@ impl<T: Send + 'static> Resting<T> {
     /// A login: the client that rests for these credentials, if there is one.
     pub fn take(&self, whose: Digest) -> Option<T> {
         let mut inner = lock(&self.0);
-        inner.note_poll(whose);
+        inner.habits.logged_in(whose, Instant::now());
         let place = inner.clients.iter().position(|it| it.whose == whose)?;
         inner.remove(place).map(|rested| rested.client)
     }
@@ -98,7 +90,9 @@ impl<T: Send + 'static> Resting<T> {
         (rest, metrics): (Rest, &Metrics),
     ) {
         let mut inner = lock(&self.0);
-        let Some(period) = inner.period(whose, rest) else {
+        let now = Instant::now();
+        let plan = inner.habits.plan(whose, rest.longest, now);
+        let Some(plan) = plan.filter(|plan| plan.until > now) else {
             return;
         };
         // One client for the same credentials is enough: the last one.
@@ -113,8 +107,9 @@ impl<T: Send + 'static> Resting<T> {
         while inner.connections + connections > rest.most {
             inner.remove_first(|_| true);
         }
-        let number = inner.polls.get(&whose).map_or(0, |poll| poll.number);
-        let timer = tokio::spawn(end_of_rest(Arc::downgrade(&self.0), whose, number, period));
+        inner.last_number += 1;
+        let number = inner.last_number;
+        let timer = tokio::spawn(end_of_rest(Arc::downgrade(&self.0), number, plan.until));
         inner.connections += connections;
         inner.clients.push_back(Rested {
             whose,
@@ -129,51 +124,14 @@ impl<T: Send + 'static> Resting<T> {
     }
 }
 
-async fn end_of_rest<T>(
-    inner: Weak<Mutex<Inner<T>>>,
-    whose: Digest,
-    number: u64,
-    period: Duration,
-) {
-    tokio::time::sleep(period).await;
+async fn end_of_rest<T>(inner: Weak<Mutex<Inner<T>>>, number: u64, until: Instant) {
+    sleep_until(until).await;
     if let Some(inner) = inner.upgrade() {
-        lock(&inner).remove_where(|it| it.whose == whose && it.number == number);
+        lock(&inner).remove_where(|it| it.number == number);
     }
 }
 
 impl<T> Inner<T> {
-    fn note_poll(&mut self, whose: Digest) {
-        if self.polls.len() >= MOST_POLLS && !self.polls.contains_key(&whose) {
-            self.polls.clear();
-        }
-        let now = Instant::now();
-        self.polls
-            .entry(whose)
-            .and_modify(|poll| {
-                poll.interval = Some(now.duration_since(poll.last));
-                poll.last = now;
-                poll.number += 1;
-            })
-            .or_insert(Poll {
-                last: now,
-                interval: None,
-                number: 0,
-            });
-    }
-
-    /// How long connections of these credentials rest: until the next login is
-    /// well overdue. None where they would not live to see it.
-    fn period(&self, whose: Digest, rest: Rest) -> Option<Duration> {
-        const GRACE: Duration = Duration::from_secs(60);
-        let interval = self.polls.get(&whose).and_then(|poll| poll.interval);
-        match interval {
-            _ if rest.longest.is_zero() => None,
-            Some(interval) if interval > rest.longest => None,
-            Some(interval) => Some((interval + interval / 2 + GRACE).min(rest.longest)),
-            None => Some(rest.longest),
-        }
-    }
-
     fn count(&self, of: impl Fn(&Rested<T>) -> bool) -> usize {
         let those = self.clients.iter().filter(|it| of(it));
         those.map(|it| it.counted.len()).sum()
@@ -200,6 +158,8 @@ impl<T> Inner<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const REST: Rest = Rest {
@@ -280,19 +240,20 @@ mod tests {
         // Nothing is known yet.
         rig.take("alice", "pw");
         rig.put("alice", "pw", "a", 1);
-        pass(899).await;
+        pass(359).await;
         assert_eq!(rig.count(), 1);
         pass(2).await;
         assert_eq!(rig.count(), 0);
         // Later than anything rests: it is not tried again.
+        pass(600).await;
         assert_eq!(rig.take("alice", "pw"), None);
         rig.put("alice", "pw", "a", 1);
         assert_eq!(rig.count(), 0);
-        // Every minute: well overdue after two and a half.
+        // Every minute: well overdue after two.
         pass(60).await;
         rig.take("alice", "pw");
         rig.put("alice", "pw", "a", 1);
-        pass(149).await;
+        pass(119).await;
         assert_eq!(rig.count(), 1);
         pass(2).await;
         assert_eq!(rig.count(), 0);
