@@ -26,6 +26,10 @@ const MOST_SNAPSHOTS: u64 = 256 << 20;
 /// Octets of snapshots that wait to be written. What comes beyond is not kept.
 const MOST_WAITING: u64 = 32 << 20;
 
+/// After a write that failed, no snapshot is kept for so long: the disk is full,
+/// and each try has the whole file opened and checked anew, while logins wait.
+const PAUSE: Duration = Duration::from_secs(60);
+
 /// Folders of which it is remembered that their snapshots were used.
 const MOST_USED: usize = 10_000;
 
@@ -48,6 +52,8 @@ struct Waiting {
     used: HashSet<FolderKey>,
     /// Somebody is about to write it.
     is_expected: bool,
+    /// Until then nothing is kept.
+    paused_until: Option<Instant>,
 }
 
 impl Cache {
@@ -147,7 +153,9 @@ impl Cache {
         if let Some(before) = waiting.snapshots.remove(folder) {
             waiting.octets = waiting.octets.saturating_sub(before.octets());
         }
-        if waiting.octets > 0 && waiting.octets.saturating_add(octets) > MOST_WAITING {
+        let is_paused = waiting.paused_until.is_some_and(|it| Instant::now() < it);
+        let is_full = waiting.octets > 0 && waiting.octets.saturating_add(octets) > MOST_WAITING;
+        if is_paused || is_full {
             return false;
         }
         waiting.octets = waiting.octets.saturating_add(octets);
@@ -178,9 +186,16 @@ impl Cache {
                 Ok(())
             });
             if let Err(error) = written {
-                tracing::warn!("snapshots of folders are not kept: {error}");
+                tracing::warn!("snapshots of folders are not kept for a while: {error}");
+                self.lock_waiting().paused_until = Some(Instant::now() + PAUSE);
             }
         }
+    }
+
+    /// The pause after a failure is over.
+    #[cfg(test)]
+    pub(super) fn end_pause(&self) {
+        self.lock_waiting().paused_until = None;
     }
 
     fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {

@@ -160,6 +160,7 @@ async fn a_snapshot_is_whole_or_none_wherever_the_disk_fails() {
     let (one, other) = (of("one"), of("other"));
     let (mut written, mut lost) = (0, 0);
     for changes in [PANIC].into_iter().chain(0..40) {
+        end_pause(&store);
         store.keep_snapshot(&key, one.clone());
         store.close().await;
         left.store(changes, Ordering::SeqCst);
@@ -173,4 +174,34 @@ async fn a_snapshot_is_whole_or_none_wherever_the_disk_fails() {
         }
     }
     assert!(written > 0 && lost > 0, "{written} written, {lost} lost");
+}
+
+fn end_pause(store: &Store) {
+    if let Ok(inner) = &*store.0 {
+        inner.cache.end_pause();
+    }
+}
+
+#[tokio::test]
+async fn snapshots_leave_a_full_disk_alone_for_a_while() {
+    let state = folder();
+    let left = Arc::new(AtomicI64::new(WELL));
+    let store = Store::open_with(state.path(), &disk(&left)).unwrap();
+    let snapshot = Arc::new(Snapshot::default());
+    let keep = async |account| {
+        store.keep_snapshot(&inbox(account), Arc::clone(&snapshot));
+        store.close().await;
+        left.load(Ordering::SeqCst)
+    };
+    left.store(0, Ordering::SeqCst);
+    let tried = keep("alice").await;
+    assert!(tried < 0);
+    for account in ["alice", "bob", "carol"] {
+        assert_eq!(keep(account).await, tried);
+        assert!(store.folder(&inbox(account)).await.is_ok());
+    }
+    left.store(WELL, Ordering::SeqCst);
+    end_pause(&store);
+    keep("alice").await;
+    assert!(store.snapshot(&inbox("alice")).await.unwrap().is_some());
 }
