@@ -441,5 +441,4 @@ impl<'a> Rows<'a> {
 }
 
 #[cfg(test)]
-#[path = "packed_tests.rs"]
 mod tests;
