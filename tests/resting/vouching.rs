@@ -235,10 +235,11 @@ async fn a_mark_that_is_taken_away_shows_a_message() {
     let site = Site::new(&server);
     let mut poller = Poller::new(&site);
     assert_eq!(poller.vouched_poll().await.len(), 2);
-    let mut world = server.world();
-    let message = world.inbox().message(2).unwrap();
-    message.set_flag("\\Deleted", false);
-    drop(world);
+    {
+        let mut world = server.world();
+        let message = world.inbox().message(2).unwrap();
+        message.set_flag("\\Deleted", false);
+    }
     server.interject(b"* 2 FETCH (FLAGS (\\Seen))\r\n");
     assert_eq!(poller.poll().await.len(), 3);
 }
