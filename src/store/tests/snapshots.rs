@@ -89,6 +89,29 @@ async fn a_snapshot_is_there_in_the_next_process() {
 }
 
 #[tokio::test]
+async fn a_cache_from_before_there_were_any_has_none() {
+    let state = folder();
+    let store = Store::open(state.path()).unwrap();
+    let alice = inbox("alice");
+    store.learn(&alice, vec![octets(1, 100)]).await.unwrap();
+    store.close().await;
+    drop(store);
+    alter(state.path(), |transaction| {
+        let names = transaction.list_tables().unwrap();
+        let mut names = names.map(|it| redb::TableHandle::name(&it).to_owned());
+        assert!(!names.any(|name| name.starts_with("snapshot")));
+    });
+    let store = Store::open(state.path()).unwrap();
+    assert_eq!(found(&store, "alice").await, None);
+    let first = snapshot("head", &[(0, "zero")]);
+    store.keep_snapshot(&alice, Arc::clone(&first));
+    store.close().await;
+    assert_eq!(found(&store, "alice").await.as_ref(), Some(&*first));
+    let kept = store.folder(&alice).await.unwrap();
+    assert_eq!(kept.octets.get(&message(1)), Some(&100));
+}
+
+#[tokio::test]
 async fn only_what_changed_is_written() {
     let state = folder();
     let first = snapshot("1", &[(0, "zero"), (1, "one"), (2, "two")]);
