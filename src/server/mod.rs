@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::metrics::Metrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Rest, Upstream};
 
 mod client;
 pub mod config;
@@ -174,10 +174,10 @@ fn key(security: &Security) -> &'static str {
 }
 
 /// Connections for which there are descriptors: one to the client, one to the
-/// upstream. An upstream may have one in eight for those at rest.
+/// upstream, beside those at rest.
 fn descriptors_allow() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.unwrap_or(u64::MAX);
-    let connections = (limit - limit / 8).saturating_sub(SPARE_DESCRIPTORS) / 2;
+    let connections = (limit - limit / Rest::SHARE).saturating_sub(SPARE_DESCRIPTORS) / 2;
     usize::try_from(connections).unwrap_or(usize::MAX).max(1)
 }

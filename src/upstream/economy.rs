@@ -25,18 +25,18 @@ pub struct Rest {
     pub per_account: usize,
 }
 
-/// Of the descriptors that the process may have, no more than one in so many is
-/// for connections at rest.
-const SHARE: u64 = 8;
-
 impl Rest {
+    /// Of the descriptors that the process may have, no more than one in so many
+    /// is for connections at rest.
+    pub const SHARE: u64 = 8;
+
     /// No more than the process may have descriptors for, beside all else.
     pub fn as_descriptors_allow(self) -> Self {
         self.within(rustix::process::getrlimit(rustix::process::Resource::Nofile).current)
     }
 
     fn within(self, descriptors: Option<u64>) -> Self {
-        let share = descriptors.and_then(|it| usize::try_from(it / SHARE).ok());
+        let share = descriptors.and_then(|it| usize::try_from(it / Self::SHARE).ok());
         Self {
             most: self.most.min(share.unwrap_or(usize::MAX)),
             ..self
