@@ -245,6 +245,35 @@ async fn a_mark_that_is_taken_away_shows_a_message() {
 }
 
 #[tokio::test]
+async fn a_mark_that_was_taken_away_at_the_opening_hides_nothing() {
+    // An update marks a message, and can neither remove nor unmark it.
+    let fails = Arc::new(AtomicBool::new(true));
+    let failing = Arc::clone(&fails);
+    let server = builder(3)
+        .announcing("IDLE")
+        .on("UID", move |command, _| {
+            let line = command.name_and_arguments();
+            let is_refused = line.starts_with("UID EXPUNGE") || line.contains("-FLAGS");
+            match is_refused && failing.load(Ordering::SeqCst) {
+                true => Answer::send(command.no("not now")),
+                false => Answer::Usual,
+            }
+        })
+        .start();
+    let site = Site::new(&server);
+    let mut poller = Poller::new(&site);
+    let (mut session, maildrop) = poller.vouched().await;
+    let outcome = session.update(&Update::new(vec![0])).await.unwrap();
+    assert_eq!(outcome.remaining, [0]);
+    session.close().await;
+    fails.store(false, Ordering::SeqCst);
+    for _ in 0..4 {
+        assert_eq!(poller.poll().await, ids(&maildrop));
+    }
+    assert_eq!(server.commands_starting("UID STORE 1 -FLAGS").len(), 2);
+}
+
+#[tokio::test]
 async fn what_was_told_during_the_session_counts() {
     // New mail, told beside a message's text.
     let server = builder(2)

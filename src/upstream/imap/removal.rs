@@ -295,6 +295,8 @@ impl ImapSession {
         folder: usize,
         uids: &[u32],
     ) -> Result<(), UpstreamError> {
+        // The server tells nothing of what it was asked to do silently.
+        self.seen = None;
         let most = self.capabilities.message_limit();
         for set in UidSet::cut(uids, most) {
             let connection = self.ready(folder).await?;
@@ -306,6 +308,7 @@ impl ImapSession {
                 .await?
                 .ok_or_error("unmarking")?;
         }
+        self.announce_change(folder);
         if let Some(folder) = self.folders.get(folder) {
             self.shared.settle_unfinished(&folder.key, uids);
         }
