@@ -1,5 +1,7 @@
 //! The opening of INBOX is sent behind the login, before that is answered.
 
+use std::time::Duration;
+
 use super::*;
 
 /// The first session shows what the server can do.
@@ -282,6 +284,61 @@ async fn a_server_that_goes_where_something_is_sent_early() {
         );
         assert!(rig.round_trips(&trash()).await > 1, "{command}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_where_something_is_sent_early() {
+    for command in ["AUTHENTICATE", "SELECT", "UID FETCH"] {
+        let server = builder(2)
+            .telling_at_login()
+            .on(command, move |command, _| match command.connection {
+                1 => Answer::Hang(Vec::new()),
+                _ => Answer::Usual,
+            })
+            .start();
+        let timeouts = Timeouts {
+            silence: Duration::from_secs(6),
+            ..Timeouts::default()
+        };
+        let rig = Rig::over(&server.plain_url(), None, timeouts);
+        rig.open(&trash()).await;
+        let error = rig.try_open(&trash()).await.err().unwrap();
+        assert!(
+            matches!(error, UpstreamError::Temporary { .. }),
+            "{error:?}"
+        );
+        assert!(rig.round_trips(&trash()).await > 1, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_the_first_of_what_is_sent_early_only() {
+    let server = builder(2)
+        .telling_at_login()
+        .on("SELECT", |command, _| match command.connection {
+            1 => Answer::send(command.bad("what?")),
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    assert_eq!(rig.open(&trash()).await, sizes(2));
+    assert_eq!(server.connections(), 3);
+    assert!(rig.round_trips(&trash()).await > 1);
+}
+
+#[tokio::test]
+async fn a_mailbox_that_cannot_be_listed_is_no_reason_to_be_careful() {
+    let server = builder(2)
+        .telling_at_login()
+        .on("UID FETCH", |command, _| match command.connection {
+            1 | 2 => Answer::send(command.ok("no rows")),
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = acquainted(&server).await;
+    let error = rig.try_open(&trash()).await.err().unwrap();
+    assert!(matches!(error, UpstreamError::Protocol(_)), "{error:?}");
+    assert_eq!(rig.round_trips(&trash()).await, 1);
 }
 
 #[tokio::test]

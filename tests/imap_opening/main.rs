@@ -19,7 +19,7 @@ use popgate::maildrop::{DeletePolicy, Maildrop, Policy};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
 use popgate::store::Store;
-use popgate::upstream::imap::Imap;
+use popgate::upstream::imap::{Imap, Timeouts};
 use popgate::upstream::{Rest, Upstream, UpstreamError, UpstreamSession};
 
 use support::scripted_imap::{Builder, Command, World};
@@ -37,6 +37,10 @@ impl Rig {
     }
 
     fn at(url: &str, store: Option<Store>) -> Self {
+        Self::over(url, store, Timeouts::default())
+    }
+
+    fn over(url: &str, store: Option<Store>, timeouts: Timeouts) -> Self {
         let overrides = Overrides {
             upstream: Some(Given {
                 value: url.to_owned(),
@@ -49,6 +53,7 @@ impl Rig {
         else {
             panic!("not IMAP");
         };
+        config.timeouts = timeouts;
         // Each session is to log in.
         config.economy.rest = Rest::OFF;
         let metrics = Arc::new(Metrics::new());

@@ -154,6 +154,11 @@ impl Connection {
         self.health == Health::Broken
     }
 
+    /// Whether it is of no more use, for whatever reason.
+    pub fn has_failed(&self) -> bool {
+        self.health != Health::Usable
+    }
+
     /// It is not known whether the other side is still there: bears no longer
     /// silence than this.
     pub fn doubt(&mut self, patience: Duration) {

@@ -42,7 +42,7 @@ pub(super) enum Tried {
     /// Not what a server does that hears what is sent early. Whether the
     /// credentials are good is not known.
     Unclear,
-    /// It has gone, for that reason or another.
+    /// It has gone, or is silent, for that reason or another.
     Lost(UpstreamError),
 }
 
@@ -123,7 +123,7 @@ impl Early {
                 })
             }
             Ok(None) | Err(UpstreamError::Protocol(_)) => Ok(Tried::Unclear),
-            Err(error) if connection.is_lost() => Ok(Tried::Lost(error)),
+            Err(error) if connection.has_failed() => Ok(Tried::Lost(error)),
             Err(error) => Err(error),
         }
     }

@@ -36,6 +36,30 @@ impl ImapSession {
     pub(super) async fn open_folders(&mut self) -> Result<Maildrop, UpstreamError> {
         self.find_folders().await?;
         self.look_for_early().await?;
+        let was_early = self.early.is_some();
+        let opened = self.list_folders().await;
+        match opened {
+            Ok(_) if was_early => self.shared.sent_early_to_good_effect(),
+            // It makes sense of the first of what was sent early, not of the rest.
+            Err(UpstreamError::Protocol(_)) if was_early => {
+                self.early = None;
+                self.begin_anew().await?;
+                self.find_folders().await?;
+                let opened = self.list_folders().await;
+                if opened.is_ok() {
+                    self.shared.send_nothing_early();
+                }
+                return opened;
+            }
+            Err(_) if was_early && self.connection.as_ref().is_none_or(|it| it.has_failed()) => {
+                self.shared.send_nothing_early();
+            }
+            _ => {}
+        }
+        opened
+    }
+
+    async fn list_folders(&mut self) -> Result<Maildrop, UpstreamError> {
         let policy = Arc::clone(&self.policy);
         let needs = needs(&policy, &self.capabilities)?;
         let (mut finder, targets) = self.finder().await?;
@@ -98,10 +122,7 @@ impl ImapSession {
             return Ok(());
         };
         match connection.is_answered_by(Instant::now() + PATIENCE).await {
-            Ok(true) => {
-                self.shared.sent_early_to_good_effect();
-                Ok(())
-            }
+            Ok(true) => Ok(()),
             // Or it makes no sense of it (Cyrus).
             Ok(false) | Err(UpstreamError::Protocol(_)) => {
                 self.shared.send_nothing_early();
