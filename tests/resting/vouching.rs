@@ -274,6 +274,31 @@ async fn a_mark_that_was_taken_away_at_the_opening_hides_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_listed_in_front_of_a_removal_is_asked_about() {
+    // Nothing is announced: it is known here only.
+    let server = builder(3)
+        .announcing("IDLE")
+        .telling_at_login()
+        .tells_nothing()
+        .start();
+    let site = Site::new(&server);
+    let mut poller = Poller::new(&site);
+    let (mut first, maildrop) = poller.vouched().await;
+    let before = server.commands_starting("UID SEARCH").len();
+    tokio::time::sleep_until(poller.next).await;
+    poller.next += GAP;
+    let login = site.try_login(password("alice"), &site.policy, CLIENT);
+    let mut second = login.await.unwrap();
+    eventually(|| server.commands_starting("UID SEARCH").len() > before).await;
+    remove(&mut first, &[0]).await;
+    first.close().await;
+    // Its listing is from before.
+    assert_eq!(second.snapshot().await.unwrap().len(), 3);
+    second.close().await;
+    assert_eq!(poller.poll().await, ids(&maildrop)[1..]);
+}
+
+#[tokio::test]
 async fn what_was_told_during_the_session_counts() {
     // New mail, told beside a message's text.
     let server = builder(2)

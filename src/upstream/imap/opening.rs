@@ -1,6 +1,8 @@
 //! Opening a folder in one flight: what does not have to wait for an answer is
 //! sent in one write, and all of it is heard afterwards.
 
+use tokio::time::Instant;
+
 use super::command::Command;
 use super::connection::{Connection, Event, Resync, Tag};
 use super::contents::{self, Asked, Contents, Hearing};
@@ -65,6 +67,7 @@ impl Question {
 #[derive(Debug)]
 pub(super) struct Flight {
     question: Question,
+    sent: Instant,
     lists: Vec<Tag>,
     rights: Option<Tag>,
     /// `None`: it waits until all else is answered.
@@ -91,6 +94,7 @@ impl Flight {
     ) -> Result<Self, UpstreamError> {
         let mut select = select_command(&question.name, question.writes)?;
         let mut flight = Self {
+            sent: Instant::now(),
             lists: Vec::new(),
             rights: None,
             select: None,
@@ -217,6 +221,7 @@ impl Flight {
             listed.ok_or_error("LIST")?;
         }
         Ok(Opened {
+            asked: self.sent,
             selected,
             rights: told.rights,
             listing: Listing::Due {
@@ -278,6 +283,8 @@ fn is_unknown(answer: Status) -> Result<bool, UpstreamError> {
 /// A folder that was opened.
 #[derive(Debug)]
 pub(super) struct Opened {
+    /// When it was asked for: what it shows is no older.
+    pub asked: Instant,
     pub selected: Selected,
     /// What its user may do there, if that was asked and is known.
     pub rights: Option<String>,

@@ -160,6 +160,7 @@ impl ImapSession {
         if let Some(contents) = self.open_unasked(&name, needs) {
             return Ok(contents);
         }
+        self.seen = None;
         let key = self.folder_key(&name);
         let policy = Arc::clone(&self.policy);
         let connection = self.connection.as_mut().ok_or_else(lost)?;
@@ -241,7 +242,7 @@ impl ImapSession {
         });
         // What came before it was opened again is not told once more.
         if !is_opened_again {
-            self.see(&contents, kept.as_ref());
+            self.see(&contents, kept.as_ref(), opened.asked);
         }
         Ok(contents)
     }

@@ -82,9 +82,14 @@ impl Listing {
 
 impl ImapSession {
     /// Keeps in mind how the folder that was listed just now is, where the next
-    /// session may do with that.
-    pub(super) fn see(&mut self, contents: &Contents, snapshot: Option<&Arc<Snapshot>>) {
-        self.seen = None;
+    /// session may do with that. `asked`: when the server was asked; a session of
+    /// ours that held the maildrop then may have changed it since.
+    pub(super) fn see(
+        &mut self,
+        contents: &Contents,
+        snapshot: Option<&Arc<Snapshot>>,
+        asked: Instant,
+    ) {
         let (Some(snapshot), Some(connection), [folder], [_]) = (
             snapshot,
             &mut self.connection,
@@ -106,7 +111,7 @@ impl ImapSession {
             },
             deleted: contents.deleted.clone(),
             hidden: contents.hidden.clone(),
-            asked: Instant::now(),
+            asked,
         });
     }
 
