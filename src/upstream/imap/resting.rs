@@ -305,6 +305,8 @@ impl Attendant {
             () = sleep_until(self.plan.until) => true,
             _ = rested.keep(&self.resting, self.plan) => false,
         };
+        // Whoever has just asked for it need not wait until it has logged out.
+        drop(self.called);
         if let Some(resting) = self.resting.upgrade() {
             resting.remove(self.number);
         }
