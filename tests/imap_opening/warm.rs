@@ -6,6 +6,7 @@ use popgate::maildrop::{Update, Window};
 
 use super::*;
 use support::TempStore;
+use support::scripted_imap::in_set;
 use support::servers::{Courier, Cyrus, Dovecot, MailServer};
 
 const REFRESHED: &str = "popgate_openings_total{how=\"refreshed\"}";
@@ -103,6 +104,68 @@ async fn what_a_session_removed_is_no_longer_known() {
     session.close().await;
     assert_eq!(server.uids("INBOX"), [2, 4]);
     again(&server, &rig, 1, REFRESHED).await;
+}
+
+/// Opens a mailbox of many messages twice, which have these GUIDs at first, and
+/// those later. The unique ids each time; `None`: it was refused.
+async fn guids(
+    first: impl Fn(u32) -> String + Send + Sync + 'static,
+    later: impl Fn(u32) -> String + Send + Sync + 'static,
+) -> Vec<Option<Vec<String>>> {
+    let server = builder(MANY as usize)
+        .on("UID FETCH", move |command, _| {
+            let line = command.name_and_arguments();
+            let set = line.split(' ').nth(2).unwrap();
+            let mut text = String::new();
+            for number in (1..=MANY).filter(|it| in_set(set, *it, MANY)) {
+                let guid = match command.connection {
+                    0 => first(number),
+                    _ => later(number),
+                };
+                let guid = match guid.as_str() {
+                    "" => guid,
+                    guid => format!(" X-GUID {guid}"),
+                };
+                let row = format!("* {number} FETCH (UID {number} RFC822.SIZE 77{guid})\r\n");
+                text.push_str(&row);
+            }
+            Answer::send(text + &command.ok("done"))
+        })
+        .start();
+    let rig = Rig::new(&server);
+    let policy = Policy {
+        unique_ids: Some("%g".parse().unwrap()),
+        ..trash()
+    };
+    let mut opened = Vec::new();
+    for _ in 0..2 {
+        let maildrop = rig.try_open(&policy).await.ok();
+        opened.push(maildrop.map(|it| it.iter().map(|one| one.unique_id.to_string()).collect()));
+    }
+    opened
+}
+
+const MANY: u32 = 100;
+
+fn guid(number: u32) -> String {
+    format!("guid-{number}")
+}
+
+#[tokio::test]
+async fn what_was_not_told_once_is_asked_for_again() {
+    let all_but_some = |number| match number {
+        40..60 => String::new(),
+        number => guid(number),
+    };
+    let all = (1..=MANY).map(guid).collect();
+    assert_eq!(guids(all_but_some, guid).await, [None, Some(all)]);
+}
+
+#[tokio::test]
+async fn what_is_told_otherwise_is_listed_again() {
+    let other = |number| format!("other-{number}");
+    let of = |guid: fn(u32) -> String| Some((1..=MANY).map(guid).collect());
+    assert_eq!(guids(guid, other).await, [of(guid), of(other)]);
 }
 
 #[tokio::test]

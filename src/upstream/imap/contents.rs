@@ -266,7 +266,9 @@ impl Hearing {
         let (entries, details) = self.listing.finish().map_err(wrong)?;
         // Numbers that do not follow the UIDs could not be told next time.
         let is_regular = entries.windows(2).all(|two| two[0].place < two[1].place);
-        let known = is_regular
+        // What was not told this time may be told the next.
+        let is_whole = details.are_whole(&entries, self.question.needs);
+        let known = (is_regular && is_whole)
             .then(|| Known::new(self.point, self.question.needs, &entries, &details))
             .flatten();
         Ok(Contents {

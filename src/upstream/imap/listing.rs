@@ -121,6 +121,33 @@ impl Details {
         Ok(())
     }
 
+    /// Whether what is told of the message at `place` is what is known of it.
+    fn agree(&self, place: usize, told: &fetch::Details) -> bool {
+        fn agree<T: PartialEq>(known: Option<&T>, told: Option<&T>) -> bool {
+            known.is_none() || told.is_none() || known == told
+        }
+        let arrival = told
+            .arrival
+            .map(arrival_as_stored)
+            .and_then(NonZeroU64::new);
+        let gmail_id = told.gmail_id.and_then(NonZeroU64::new);
+        agree(known(&self.arrivals, place), arrival.as_ref())
+            && agree(known(&self.gmail_ids, place), gmail_id.as_ref())
+            && agree(known(&self.guids, place), told.guid.as_ref())
+            && agree(known(&self.email_ids, place), told.email_id.as_ref())
+    }
+
+    /// Whether all that is needed is known of these messages.
+    pub fn are_whole(&self, entries: &[Entry], needs: Needs) -> bool {
+        entries.iter().all(|entry| {
+            let place = entry.place as usize;
+            (!needs.arrival || known(&self.arrivals, place).is_some())
+                && (!needs.guid || known(&self.guids, place).is_some())
+                && (!needs.email_id || known(&self.email_ids, place).is_some())
+                && (!needs.gmail_id || known(&self.gmail_ids, place).is_some())
+        })
+    }
+
     /// These, and nothing of the other messages of a mailbox of `exists`.
     fn extended(mut self, exists: u32, needs: Needs) -> Self {
         let fresh = Self::new(exists, needs);
@@ -262,6 +289,9 @@ impl Listing {
             *size = octets.checked_add(1).ok_or(ListingError::Contradiction)?;
         }
         if let Some(details) = row.details {
+            if was_known && !self.details.agree(place, &details) {
+                return Err(ListingError::Changed);
+            }
             self.details.learn(place, *details)?;
         }
         Ok(())
@@ -373,6 +403,11 @@ impl Listing {
             Some(places) => places.of(seq),
         }
     }
+}
+
+/// What is known at a place, if it is.
+fn known<T>(slots: &[Option<T>], place: usize) -> Option<&T> {
+    slots.get(place).and_then(Option::as_ref)
 }
 
 /// The places that are still there, counted in a binary indexed tree: an

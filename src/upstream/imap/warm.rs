@@ -234,6 +234,10 @@ impl Hearing {
         if old.len() != basis.known.len() as usize {
             basis.without(|uid| old.binary_search_by_key(&uid, |it| it.uid).is_ok())?;
         }
+        if !details.are_whole(new, basis.known.needs()) {
+            self.doubt = Some(ListingError::Changed);
+            return None;
+        }
         let mut known = basis.known.with(new, &details, &[])?;
         known.point = self.point;
         Some((entries, details, known))

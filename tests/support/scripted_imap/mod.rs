@@ -17,7 +17,7 @@ use rustls::ServerConfig;
 
 use super::PATIENCE;
 use super::certificates::Identity;
-pub use mailbox::{Mailbox, Message};
+pub use mailbox::{Mailbox, Message, in_set};
 pub use wire::Command;
 
 /// What a well-equipped server announces.
