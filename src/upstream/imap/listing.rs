@@ -24,6 +24,8 @@ pub(super) struct Listing {
     /// By place; 0 where none came yet. Memory that was never written to costs
     /// nothing: a server that only claims many messages takes none.
     uids: Vec<u32>,
+    /// Places whose UID did not come yet, or never will.
+    untold: u32,
     /// RFC822.SIZE by place, plus one; 0 where none came yet.
     sizes: Vec<u64>,
     /// Which places are still there, once something was expunged.
@@ -211,6 +213,7 @@ impl Listing {
             most,
             due: exists,
             uids: vec![0; exists as usize],
+            untold: exists,
             sizes: vec![0; exists as usize],
             places: None,
             known: 0,
@@ -240,6 +243,7 @@ impl Listing {
             *listing.sizes.get_mut(place)? = entry.octets.checked_add(1)?;
         }
         listing.known = known;
+        listing.untold = exists - known;
         listing.highest = entries.last().map_or(0, |entry| entry.uid);
         listing.details = details.extended(exists, needs);
         Some(listing)
@@ -277,6 +281,7 @@ impl Listing {
             if (*known != 0 && *known != uid) || !is_behind {
                 return Err(ListingError::Contradiction);
             }
+            self.untold -= u32::from(*known == 0);
             *known = uid;
             if let Some(by_uid) = &mut self.by_uid {
                 by_uid.insert(uid, place);
@@ -349,7 +354,7 @@ impl Listing {
             Some(place) => self.remove(place),
             // Nobody has told yet which one that is, unless it came later.
             None if self.exists < self.due => return Err(ListingError::Unclear),
-            None if self.uids.contains(&0) => return Err(ListingError::Unclear),
+            None if self.untold > 0 => return Err(ListingError::Unclear),
             None => {}
         }
         Ok(())

@@ -283,6 +283,18 @@ fn no_more_vanish_than_there_are() {
 }
 
 #[test]
+fn messages_that_came_later_vanish_without_much_ado() {
+    let (listed, later) = (400_000, 400_000);
+    let mut listing = Listing::new(listed, u32::MAX, Needs::default());
+    for number in 1..=listed {
+        listing.row(row(number, number)).unwrap();
+    }
+    listing.exists(listed + later).unwrap();
+    listing.vanished(&[listed + 1..=listed + later]).unwrap();
+    assert_eq!(uids(listing).unwrap().len(), listed as usize);
+}
+
+#[test]
 fn one_message_is_not_taken_out_twice() {
     let mut listing = knowing(3, 3);
     listing.expunge(1).unwrap();
