@@ -136,6 +136,28 @@ fn tops_of_large_messages() {
 }
 
 #[test]
+fn tops_of_a_server_that_knows_no_parts_are_not_begun_ahead() {
+    let mail: Vec<_> = (1..=24).map(|it| messages::plain(it, 100_000)).collect();
+    let server = ScriptedJmap::builder()
+        .messages(&slices(&mail))
+        .account(|it| {
+            it.ranges = false;
+            it.blobs = false;
+        })
+        .start();
+    let gateway = front(&server, &[]);
+    let mut pop3 = alice(&gateway);
+    for number in 1..=12 {
+        pop3.expect_ok(&format!("TOP {number} 1"));
+        assert!(mail[number - 1].starts_with(&pop3.multiline()));
+    }
+    // But for those that showed it.
+    std::thread::sleep(Duration::from_millis(100));
+    let furthest = downloads(&server).into_keys().max();
+    assert!(furthest <= Some(12), "{furthest:?}");
+}
+
+#[test]
 fn who_picks_messages_gets_no_others() {
     let server = ScriptedJmap::with_messages(&slices(&plain(20)));
     let gateway = front(&server, &[]);

@@ -114,14 +114,19 @@ impl Download {
         leave: OwnedSemaphorePermit,
         progress: &AtomicU64,
     ) -> Result<(), UpstreamError> {
-        let enough = match self.portion {
+        let is_top = matches!(self.portion, Portion::Top { .. }) && self.size > FIRST_PART;
+        // What a server sends that knows no parts would not be read to its end, and
+        // hold up all else that comes over the same connection.
+        if is_top && self.end > 2 * FIRST_PART {
+            return Err(UpstreamError::protocol("more than a part, ahead"));
+        }
+        let enough = match is_top {
+            true => usize::try_from(FIRST_PART).unwrap_or(usize::MAX),
             // Up to the end that the rules of a body see.
-            Portion::Whole => usize::MAX,
-            Portion::Top { .. } if self.size <= FIRST_PART => usize::MAX,
-            Portion::Top { .. } => usize::try_from(FIRST_PART).unwrap_or(usize::MAX),
+            false => usize::MAX,
         };
         let mut held = Vec::new();
-        while held.len() < enough
+        while (held.len() < enough || self.taken < self.end)
             && let Some(octets) = self.read().await?
         {
             progress.fetch_add(octets.len() as u64, Ordering::Relaxed);
