@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use support::Answer;
 
@@ -257,4 +259,41 @@ fn a_client_that_stops_in_the_middle_leaves_the_session_usable() {
         }
         assert_retrieved(&mut session, &all, 4..10);
     }
+}
+
+#[test]
+fn the_text_of_another_message_that_never_ends_keeps_nobody_waiting_for_ever() {
+    let all = mails(10, 3000);
+    let server = ScriptedImap::builder()
+        .messages(&all)
+        .on("UID FETCH", |command, _| match text_of(command) {
+            Some(2) if command.connection == 0 => {
+                Answer::send("* 3 FETCH (UID 3 BODY[] {1000000}\r\n")
+            }
+            Some(3..) if command.connection == 0 => Answer::send(""),
+            _ => Answer::Usual,
+        })
+        .start();
+    let rig = Rig::with(&server.plain_url(), |config| {
+        config.timeouts.command = Duration::from_millis(500);
+    });
+    let mut session = rig.open();
+    assert_retrieved(&mut session, &all, [0]);
+    wait_for_fetches(&server, 10);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let deadline = Instant::now() + PATIENCE;
+            while !is_over.load(Ordering::SeqCst) && Instant::now() < deadline {
+                server.interject(b"x");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let began = Instant::now();
+        let given_out = try_retrieve(&mut session, 1);
+        is_over.store(true, Ordering::SeqCst);
+        assert!(matches!(given_out, Err(UpstreamError::Temporary { .. })));
+        assert!(began.elapsed() < PATIENCE / 2);
+    });
+    assert_retrieved(&mut session, &all, 1..10);
 }

@@ -101,6 +101,10 @@ pub(super) struct Retrieval {
     matched: bool,
     /// Time spent waiting for the current answer.
     waited: Duration,
+    /// The same, with that in which answers to others came; and the octets of all
+    /// of them.
+    spent: Duration,
+    heard: u64,
     /// Octets of the current answer that have come.
     received: u64,
     /// So far the text is [`STAND_IN`].
@@ -171,6 +175,8 @@ impl Retrieval {
             ended: false,
             matched: false,
             waited: Duration::ZERO,
+            spent: Duration::ZERO,
+            heard: 0,
             received: 0,
             stands_in: true,
             held: None,
@@ -207,6 +213,8 @@ impl Retrieval {
         self.ended = false;
         self.matched = false;
         self.waited = Duration::ZERO;
+        self.spent = Duration::ZERO;
+        self.heard = 0;
         self.received = 0;
         self.stands_in = true;
         self.held = None;
@@ -238,16 +246,21 @@ impl Retrieval {
                 Some(event) => event,
                 None => {
                     let began = Instant::now();
-                    let earned = Duration::from_secs(self.received / SLOWEST);
-                    let deadline = (connection.deadline() + earned).checked_sub(self.waited);
+                    let earned = Duration::from_secs(self.heard / SLOWEST);
+                    let deadline = (connection.deadline() + earned).checked_sub(self.spent);
                     let deadline = deadline.unwrap_or(began);
                     let event = connection.event(deadline).await?;
+                    let took = began.elapsed();
+                    self.spent += took;
+                    if let Event::Chunk(octets) = &event {
+                        self.heard += octets.len() as u64;
+                    }
                     let wanted = self.tag.map(|tag| (self.uid, tag));
                     // The time that others take is not this one's.
                     let Some(event) = session.ahead.hear(event, wanted) else {
                         continue;
                     };
-                    self.waited += began.elapsed();
+                    self.waited += took;
                     event
                 }
             };
