@@ -360,6 +360,23 @@ fn a_large_message_comes_when_it_is_asked_for() {
 }
 
 #[test]
+fn a_client_that_pauses_keeps_no_connections_but_what_it_needs() {
+    let mail = plain(60);
+    let server = ScriptedJmap::with_messages(&slices(&mail));
+    let gateway = front(&server, &[]);
+    let mut pop3 = alice(&gateway);
+    for (at, message) in mail.iter().take(30).enumerate() {
+        assert_eq!(pop3.retrieve(at + 1), *message);
+    }
+    assert!(server.connections() > 2, "nothing is downloaded ahead");
+    server.wait_until_open(1);
+    for (at, message) in mail.iter().enumerate().skip(30) {
+        assert_eq!(pop3.retrieve(at + 1), *message);
+    }
+    assert!(pop3.quit().starts_with("+OK"));
+}
+
+#[test]
 fn who_reads_deletes_and_quits() {
     let mail = plain(50);
     for policy in ["trash", "expunge", "seen"] {

@@ -11,6 +11,9 @@ use crate::upstream::UpstreamError;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// An idle connection within a session is kept so long, as by default.
 const IDLE: Duration = Duration::from_secs(90);
+/// One for what is downloaded ahead, of which there are many: a client that reads
+/// on does so sooner.
+const IDLE_AHEAD: Duration = Duration::from_secs(5);
 /// Connections of one client that have nothing to do, at most: as many as make
 /// requests to the API at once.
 const MOST_IDLE: usize = 4;
@@ -56,7 +59,7 @@ impl Clients {
         let unproven = rested.is_some();
         let first = match rested {
             Some(client) => client,
-            None => build(config, MOST_IDLE)?,
+            None => build(config, MOST_IDLE, idle(config))?,
         };
         Ok(Self {
             first,
@@ -77,7 +80,7 @@ impl Clients {
         if let Some(client) = self.ahead.get() {
             return Ok(client);
         }
-        let client = build(config, usize::MAX)?;
+        let client = build(config, usize::MAX, IDLE_AHEAD)?;
         Ok(self.ahead.get_or_init(|| client))
     }
 
@@ -89,7 +92,7 @@ impl Clients {
     /// From here on, new connections.
     pub fn renew(&self, config: &Config) -> Result<&reqwest::Client, UpstreamError> {
         self.unproven.store(false, Ordering::Relaxed);
-        let client = build(config, MOST_IDLE)?;
+        let client = build(config, MOST_IDLE, idle(config))?;
         Ok(self.fresh.get_or_init(|| client))
     }
 
@@ -132,8 +135,18 @@ impl Clients {
     }
 }
 
-/// A client that keeps so many connections which have nothing to do.
-fn build(config: &Config, idle: usize) -> Result<reqwest::Client, UpstreamError> {
+/// How long connections that may rest are kept.
+fn idle(config: &Config) -> Duration {
+    config.economy.rest.longest.max(IDLE)
+}
+
+/// A client that keeps so many connections which have nothing to do, and for so
+/// long.
+fn build(
+    config: &Config,
+    most_idle: usize,
+    idle: Duration,
+) -> Result<reqwest::Client, UpstreamError> {
     let mut tls = (*config.tls).clone();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     reqwest::Client::builder()
@@ -145,8 +158,8 @@ fn build(config: &Config, idle: usize) -> Result<reqwest::Client, UpstreamError>
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
         .connect_timeout(config.timeouts.connect)
-        .pool_max_idle_per_host(idle)
-        .pool_idle_timeout(config.economy.rest.longest.max(IDLE))
+        .pool_max_idle_per_host(most_idle)
+        .pool_idle_timeout(idle)
         .user_agent("popgate")
         .build()
         .map_err(|_| UpstreamError::Misconfigured("no HTTP client can be made".into()))

@@ -146,8 +146,13 @@ impl ScriptedJmap {
 
     /// Waits until no connection is open.
     pub fn wait_until_closed(&self) {
+        self.wait_until_open(0);
+    }
+
+    /// Waits until no more connections are open than this.
+    pub fn wait_until_open(&self, most: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while self.shared.open.load(Ordering::SeqCst) > 0 {
+        while self.shared.open.load(Ordering::SeqCst) > most {
             assert!(Instant::now() < deadline, "a connection stays open");
             std::thread::sleep(Duration::from_millis(1));
         }
