@@ -302,6 +302,43 @@ fn a_server_that_asks_for_a_pause_gets_it() {
 }
 
 #[test]
+fn a_server_that_asked_for_a_pause_is_asked_for_less_afterwards() {
+    let mail = plain(12);
+    let furthest = std::sync::Arc::new(AtomicUsize::new(0));
+    let seen = std::sync::Arc::clone(&furthest);
+    let server = ScriptedJmap::builder()
+        .messages(&slices(&mail))
+        .on_request(once(5, || {
+            Answer::Send(Reply::status(429).header("Retry-After", "1"))
+        }))
+        .on_request(move |request, _| {
+            seen.fetch_max(number(request).unwrap_or(0), Ordering::SeqCst);
+            Answer::Usual
+        })
+        .start();
+    let gateway = front(&server, &[]);
+    let mut pop3 = alice(&gateway);
+    for number in [1, 2] {
+        if pop3.command(&format!("RETR {number}")).starts_with("+OK") {
+            pop3.multiline();
+        }
+    }
+    wait_until("nothing is downloaded ahead", || {
+        downloads(&server).contains_key(&5)
+    });
+    drop(pop3);
+    std::thread::sleep(Duration::from_millis(1500));
+    furthest.store(0, Ordering::SeqCst);
+    let mut pop3 = alice(&gateway);
+    for (at, message) in mail.iter().enumerate() {
+        assert_eq!(pop3.retrieve(at + 1), *message);
+        assert_eq!(furthest.load(Ordering::SeqCst), at + 1);
+        pop3.expect_ok(&format!("DELE {}", at + 1));
+    }
+    assert!(pop3.quit().starts_with("+OK"));
+}
+
+#[test]
 fn no_more_is_ahead_than_is_allowed() {
     let octets = 1000;
     let mail: Vec<_> = (1..=30).map(|it| messages::plain(it, octets)).collect();

@@ -221,7 +221,7 @@ impl Ahead {
         else {
             return;
         };
-        if self.off || self.terms.session == 0 {
+        if self.off || self.terms.session == 0 || api.http.is_too_many() {
             return;
         }
         let most = if api.http.is_multiplexed() {
@@ -302,6 +302,13 @@ impl Wanted {
         let _turn = at_once.acquire().await;
         let begun =
             Download::begin(&self.api, &self.blob, self.size, self.portion, Lane::Ahead).await;
+        if let Err(UpstreamError::Temporary {
+            retry_after: Some(_),
+            ..
+        }) = &begun
+        {
+            self.api.http.note_too_many();
+        }
         let mut download = Box::new(begun?);
         download.read_ahead(self.leave, &self.progress).await?;
         Ok(download)

@@ -78,6 +78,16 @@ impl Http {
         }
     }
 
+    /// The server asked to be left alone for what was downloaded ahead.
+    pub fn note_too_many(&self) {
+        self.shared.note_too_many(&self.account);
+    }
+
+    /// Whether it did so a short time ago.
+    pub fn is_too_many(&self) -> bool {
+        self.shared.is_too_many(&self.account)
+    }
+
     /// Whether one connection carries many requests at once.
     pub fn is_multiplexed(&self) -> bool {
         self.clients.is_multiplexed()

@@ -11,9 +11,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::maildrop::Policy;
 use crate::metrics::Metrics;
@@ -133,6 +135,8 @@ struct Shared {
     pauses: Pauses,
     resting: Resting,
     ahead: OnceLock<Arc<Semaphore>>,
+    /// Accounts for which downloads ahead were too many, and when.
+    too_many: Mutex<HashMap<String, Instant>>,
     /// Where the folders of maildrops are: by user, owner and folders.
     places: Mutex<HashMap<String, Vec<Place>>>,
     updates: Updates,
@@ -174,6 +178,21 @@ impl Shared {
         let most = usize::try_from(octets / 1024).unwrap_or(usize::MAX);
         let budget = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Arc::clone(self.ahead.get_or_init(budget))
+    }
+
+    /// The server asked to be left alone for what was downloaded ahead: no session
+    /// of the account does so for some time. Else each would be refused all the
+    /// rest, its update too.
+    fn note_too_many(&self, account: &str) {
+        let mut accounts = lock(&self.too_many);
+        make_room(&mut accounts, account);
+        accounts.insert(account.to_owned(), Instant::now());
+    }
+
+    fn is_too_many(&self, account: &str) -> bool {
+        const PERIOD: Duration = Duration::from_secs(60 * 60);
+        let noted = lock(&self.too_many).get(account).copied();
+        noted.is_some_and(|noted| noted.elapsed() < PERIOD)
     }
 
     /// Where the folders of a maildrop were at the last login.
