@@ -206,7 +206,7 @@ impl Blocks {
             let rows = self.last.as_slice().to_vec();
             self.last.clear();
             self.done.insert(self.at, Block::new(rows));
-            self.at += 1;
+            self.at = self.at.saturating_add(1);
         }
         self.rows = 0;
         self.received_at.clear();
