@@ -15,6 +15,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::maildrop::UniqueId;
 
@@ -75,6 +76,9 @@ pub struct Frozen {
     /// Its unique id.
     pub unique_id: UniqueId,
 }
+
+/// How long snapshots wait for others, to be written together.
+const GATHERED: Duration = Duration::from_millis(250);
 
 /// What the key of a unique id begins with that is no message's. Longer than any
 /// key of IMAP; no blobId has a NUL.
@@ -337,11 +341,19 @@ impl Store {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let store = Arc::clone(&self.0);
-            runtime.spawn_blocking(move || {
-                if let Ok(inner) = &*store {
-                    inner.cache.write_waiting();
-                }
+            let store = Arc::downgrade(&self.0);
+            // Not at once: by then others wait, too, and the login that has listed
+            // the folder has given back the memory that it took.
+            runtime.spawn(async move {
+                tokio::time::sleep(GATHERED).await;
+                let written = tokio::task::spawn_blocking(move || {
+                    let store = store.upgrade();
+                    if let Some(Ok(inner)) = store.as_deref() {
+                        inner.cache.write_waiting();
+                    }
+                });
+                // Cancelled where the process ends.
+                let _ = written.await;
             });
         } else {
             inner.cache.write_waiting();

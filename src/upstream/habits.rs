@@ -69,6 +69,18 @@ struct Habit {
     gaps: [Option<Duration>; GAPS],
 }
 
+/// How a login comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It may be somebody who waits for a message that he knows of.
+    Unexpected,
+    /// When it was to be expected: it is a program that polls.
+    Regular,
+    /// Many log in each second: then what the server need not be asked counts for
+    /// more.
+    OfMany,
+}
+
 /// What becomes of a connection that rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -91,14 +103,15 @@ impl Habit {
 }
 
 impl Habits {
-    /// An account logs in. Whether that was to be expected now: it is a program
-    /// that polls, and nobody who waits for a message that he knows of. Where many
-    /// log in each second, that is taken to be so: then what the server need not be
-    /// asked counts for more.
-    pub fn logged_in(&mut self, account: Digest, now: Instant) -> bool {
+    /// An account logs in.
+    pub fn logged_in(&mut self, account: Digest, now: Instant) -> Turn {
         let load = self.load.get_or_insert_with(|| Load::new(now, 0));
         let is_busy = load.count(now);
-        self.is_regular(account, now) || is_busy
+        match self.is_regular(account, now) {
+            _ if is_busy => Turn::OfMany,
+            true => Turn::Regular,
+            false => Turn::Unexpected,
+        }
     }
 
     fn is_regular(&mut self, account: Digest, now: Instant) -> bool {
@@ -195,12 +208,12 @@ mod tests {
         let last_is_expected = |gaps: &[u64]| {
             let (mut habits, mut now) = (Habits::default(), Instant::now());
             let account = digest(1);
-            let mut is_expected = habits.logged_in(account, now);
+            let mut turn = habits.logged_in(account, now);
             for gap in gaps {
                 now += Duration::from_millis(*gap);
-                is_expected = habits.logged_in(account, now);
+                turn = habits.logged_in(account, now);
             }
-            is_expected
+            turn == Turn::Regular
         };
         for regular in [
             &[1000, 1000, 1000][..],
@@ -228,7 +241,9 @@ mod tests {
     #[test]
     fn where_many_log_in_nobody_is_out_of_turn() {
         let (mut habits, now) = (Habits::default(), Instant::now());
-        let login = |habits: &mut Habits, number: u32, now| habits.logged_in(digest(number), now);
+        let login = |habits: &mut Habits, number: u32, now| {
+            habits.logged_in(digest(number), now) == Turn::OfMany
+        };
         assert!((1..BUSY).all(|number| !login(&mut habits, number, now)));
         assert!(login(&mut habits, BUSY, now));
         let next = now + Duration::from_millis(1500);

@@ -21,7 +21,7 @@ use super::vouching::{ASKED, Seen};
 use crate::maildrop::Policy;
 use crate::metrics::Counted;
 use crate::sasl::{Credentials, Digest, DigestKey};
-use crate::upstream::habits::{Habits, Plan};
+use crate::upstream::habits::{Habits, Plan, Turn};
 use crate::upstream::{Rest, UpstreamError};
 
 /// A login within this time finds a connection that was never told to IDLE.
@@ -151,9 +151,8 @@ impl Resting {
         })
     }
 
-    /// A login succeeded. Whether the account logs in so regularly that it was to
-    /// be expected.
-    pub fn logged_in(&self, bond: &Bond) -> bool {
+    /// A login succeeded.
+    pub fn logged_in(&self, bond: &Bond) -> Turn {
         self.state().habits.logged_in(bond.habit, Instant::now())
     }
 

@@ -27,6 +27,7 @@ use crate::maildrop::{Maildrop, MessageIndex, Outcome, Policy, Portion, SeenPoli
 use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Learned, MessageKey, Store};
+use crate::upstream::habits::Turn;
 use crate::upstream::snapshots::Snapshots;
 use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
 
@@ -79,7 +80,7 @@ pub(super) struct ImapSession {
     /// Something went wrong: the next session begins with a new connection.
     pub(super) is_troubled: bool,
     /// The login came when the account's next one was expected.
-    pub(super) is_expected: bool,
+    pub(super) turn: Turn,
     /// What the next session may do with, if nothing changes until then.
     pub(super) seen: Option<Seen>,
     /// When the connection was logged in.
@@ -167,7 +168,7 @@ impl ImapSession {
             bond: None,
             is_kept: false,
             is_troubled: false,
-            is_expected: false,
+            turn: Turn::Unexpected,
             seen: None,
             logged_in: Instant::now(),
         }

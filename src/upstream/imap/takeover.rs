@@ -42,7 +42,7 @@ impl ImapSession {
             None => Self::login(place, credentials, client).await?,
         };
         if let Some(bond) = &bond {
-            session.is_expected = resting.logged_in(bond);
+            session.turn = resting.logged_in(bond);
         }
         session.bond = bond;
         Ok(session)

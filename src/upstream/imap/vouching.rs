@@ -14,6 +14,7 @@ use super::known::Known;
 use super::listing::Needs;
 use super::session::{Folder, ImapSession};
 use crate::metrics::Opening;
+use crate::upstream::habits::Turn;
 use crate::upstream::snapshots::Snapshot;
 
 /// Servers that are told of changes by the kernel gather them for half a second
@@ -144,7 +145,7 @@ impl ImapSession {
     fn is_vouched_for(&mut self) -> bool {
         // A login out of turn may be somebody who waits for a message that has
         // just been sent: the server is not waited for to tell of it.
-        let may_be = self.is_kept && self.is_expected;
+        let may_be = self.is_kept && self.turn != Turn::Unexpected;
         let (true, Some(seen), Some(connection)) = (may_be, &self.seen, &mut self.connection)
         else {
             return false;
@@ -156,7 +157,9 @@ impl ImapSession {
             }
         }
         let has_idled = match connection.idling() {
-            Idling::Confirmed(_, since) => since.elapsed() >= ANNOUNCED,
+            Idling::Confirmed(_, since) => {
+                self.turn == Turn::OfMany || since.elapsed() >= ANNOUNCED
+            }
             Idling::No | Idling::Begun(..) | Idling::Ending(..) => false,
         };
         let folder = &seen.folder;
