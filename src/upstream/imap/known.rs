@@ -132,15 +132,11 @@ impl Known {
                 continue;
             }
             let old = blocks.remove(&first);
-            let mut rows: Vec<Row> = old
-                .iter()
-                .flat_map(|block| self.rows(first, block))
-                .filter(|row| new.binary_search_by_key(&row.uid, |it| it.uid).is_err())
-                .chain(new.iter().map(|entry| Row::new(entry, details)))
-                .filter(|row| !overlap(&removed, row.uid, row.uid))
-                .collect();
-            rows.sort_unstable_by_key(|row| row.uid);
-            blocks.extend(pack(first, &rows, self.needs)?);
+            let old = old.iter().flat_map(|block| self.rows(first, block));
+            let old = old.filter(|row| new.binary_search_by_key(&row.uid, |it| it.uid).is_err());
+            let new = new.iter().map(|entry| Row::new(entry, details));
+            let rows = merged(old, new).filter(|row| !overlap(&removed, row.uid, row.uid));
+            blocks.extend(pack(first, rows, self.needs)?);
         }
         self.join_small(&mut blocks)?;
         Self::of_blocks(self.point, self.needs, blocks)
@@ -212,8 +208,7 @@ impl Known {
                     let left = blocks.remove(&first)?;
                     let right = blocks.remove(&at)?;
                     let rows = self.rows(first, &left).chain(self.rows(at, &right));
-                    let rows: Vec<Row> = rows.collect();
-                    blocks.extend(pack(first, &rows, self.needs)?);
+                    blocks.extend(pack(first, rows, self.needs)?);
                     Some((first, others + octets))
                 }
                 _ => Some((at, octets)),
@@ -267,6 +262,20 @@ fn within(entries: &[Entry], first: u32, last: u32) -> &[Entry] {
     let from = entries.partition_point(|entry| entry.uid < first);
     let to = entries.partition_point(|entry| entry.uid <= last);
     entries.get(from..to).unwrap_or_default()
+}
+
+/// Both in the order of their UIDs, of which none is in both. One by one: all rows
+/// of a large folder take much memory at once.
+fn merged(
+    one: impl Iterator<Item = Row>,
+    other: impl Iterator<Item = Row>,
+) -> impl Iterator<Item = Row> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(first), Some(second)) if first.uid < second.uid => one.next(),
+        (_, Some(_)) => other.next(),
+        (_, None) => one.next(),
+    })
 }
 
 /// The ranges in order, those that meet as one.

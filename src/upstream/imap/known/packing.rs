@@ -26,15 +26,19 @@ pub(super) struct Row {
 }
 
 /// Packs rows into blocks, the first of which begins at `first`.
-pub(super) fn pack(first: u32, rows: &[Row], needs: Needs) -> Option<Vec<(u32, Packed)>> {
+pub(super) fn pack(
+    first: u32,
+    rows: impl Iterator<Item = Row>,
+    needs: Needs,
+) -> Option<Vec<(u32, Packed)>> {
     let mut blocks = Vec::new();
     let mut packing = Packing::new(first);
     for row in rows {
         let whole = packing.octets.len();
-        packing.row(row, needs)?;
+        packing.row(&row, needs)?;
         if packing.octets.len() > FULL && whole > 0 {
             let mut next = Packing::new(row.uid);
-            next.row(row, needs)?;
+            next.row(&row, needs)?;
             let full = std::mem::replace(&mut packing, next);
             blocks.push(full.cut(whole, row.octets));
         }
@@ -103,7 +107,8 @@ impl Packing {
         self.finish()
     }
 
-    fn finish(self) -> (u32, Packed) {
+    fn finish(mut self) -> (u32, Packed) {
+        self.octets.shrink_to_fit();
         let packed = Packed {
             count: self.count,
             octets: self.sizes,
