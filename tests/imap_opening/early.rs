@@ -433,3 +433,27 @@ async fn nothing_is_sent_early_where_it_could_be_lost_or_another() {
         assert_eq!(early, expected, "{what}");
     }
 }
+
+/// The maildrop is locked behind the login: what was sent behind the login is as
+/// it was before.
+#[tokio::test]
+async fn what_the_session_before_removed_at_its_end_is_not_shown() {
+    let server = builder(3).telling_at_login().start();
+    let rig = acquainted(&server).await;
+    let mut first = rig.login(&trash()).await.unwrap();
+    first.folders().await.unwrap();
+    assert_eq!(first.snapshot().await.unwrap().len(), 3);
+    let mut second = rig.login(&trash()).await.unwrap();
+    while starting(&commands(&server, 2), "UID SEARCH") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let update = popgate::maildrop::Update::new(vec![0]);
+    assert_eq!(first.update(&update).await.unwrap().removed, [0]);
+    first.close().await;
+    second.folders().await.unwrap();
+    let shown = second.snapshot().await.unwrap();
+    let shown: Vec<u64> = shown.iter().map(|message| message.octets).collect();
+    assert_eq!(shown, sizes(3)[1..]);
+    second.close().await;
+    assert_eq!(rig.open(&trash()).await, sizes(3)[1..]);
+}

@@ -142,6 +142,11 @@ impl Flight {
         &self.question
     }
 
+    /// When it was sent.
+    pub fn sent(&self) -> Instant {
+        self.sent
+    }
+
     /// Hears it out, and makes nothing of it.
     pub async fn forget(self, connection: &mut Connection) -> Result<(), UpstreamError> {
         let deadline = connection.deadline();

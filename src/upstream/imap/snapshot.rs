@@ -175,8 +175,13 @@ impl ImapSession {
         // What is found beside the first is there for all.
         let nothing = &mut Finder::new(Vec::new());
         let beside = if place == 0 { &mut *finder } else { nothing };
+        // What was sent behind the login was sent before the maildrop was locked: a
+        // session of ours that held it then may have removed messages since.
+        let holds = |flight: &Flight| {
+            *flight.question() == question && !self.shared.has_changed(&key, flight.sent())
+        };
         let flight = match self.early.take() {
-            Some(flight) if *flight.question() == question => *flight,
+            Some(flight) if holds(&flight) => *flight,
             other => {
                 if let Some(flight) = other {
                     flight.forget(connection).await?;
