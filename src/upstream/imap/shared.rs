@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub pauses: Pauses,
     pub resting: Arc<Resting>,
     /// When messages were last removed, by folder.
-    changes: Mutex<HashMap<FolderKey, Instant>>,
+    changes: Mutex<Changes>,
     /// What all sessions have on its way ahead of their clients.
     pub ahead: Budget,
 }
@@ -72,6 +72,15 @@ struct Learned {
 
 /// Changes remembered before the old ones are looked for.
 const MOST_CHANGES: usize = 1_000;
+/// Between two looks for those that are too old to matter.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// When folders were changed or listed last.
+#[derive(Debug, Default)]
+struct Changes {
+    folders: HashMap<FolderKey, Instant>,
+    swept: Option<Instant>,
+}
 /// Sizes remembered; beyond that all are forgotten and learned anew.
 const MOST_LEARNED: usize = 100_000;
 
@@ -141,18 +150,32 @@ impl Shared {
     /// A session is about to change the folder, or has changed it: what others
     /// know of it may be wrong before their server has said so.
     pub fn change(&self, folder: &FolderKey) {
-        let mut changes = lock(&self.changes);
-        if changes.len() >= MOST_CHANGES {
-            changes.retain(|_, at| at.elapsed() < ASKED);
-        }
-        changes.insert(folder.clone(), Instant::now());
+        self.outdate(folder, Instant::now());
     }
 
-    /// Whether it was changed since then, which is no longer ago than [`ASKED`].
+    /// A session lists the folder as it was when the server was `asked`. What was
+    /// asked before is of no use any more: a connection that is told of changes
+    /// late would show less than was shown already.
+    pub fn listed(&self, folder: &FolderKey, asked: Instant) {
+        self.outdate(folder, asked);
+    }
+
+    fn outdate(&self, folder: &FolderKey, before: Instant) {
+        let mut changes = lock(&self.changes);
+        let Changes { folders, swept } = &mut *changes;
+        if folders.len() >= MOST_CHANGES && swept.is_none_or(|at| at.elapsed() > SWEEP) {
+            folders.retain(|_, at| at.elapsed() < ASKED);
+            *swept = Some(Instant::now());
+        }
+        let at = folders.entry(folder.clone()).or_insert(before);
+        *at = (*at).max(before);
+    }
+
+    /// Whether it was changed, or listed by another session, since then, which is
+    /// no longer ago than [`ASKED`].
     pub fn has_changed(&self, folder: &FolderKey, since: Instant) -> bool {
-        lock(&self.changes)
-            .get(folder)
-            .is_some_and(|at| *at >= since)
+        let changes = lock(&self.changes);
+        changes.folders.get(folder).is_some_and(|at| *at > since)
     }
 
     /// Messages that are shown although they carry `\Deleted`.
@@ -262,5 +285,25 @@ mod tests {
         assert!(shared.unfinished(&key("alice", "Junk"), 7).is_empty());
         shared.settle_unfinished(alice, &[1, 2]);
         assert!(lock(&shared.unfinished).is_empty());
+    }
+
+    #[test]
+    fn what_was_asked_before_a_listing_or_a_change_is_of_no_use() {
+        let shared = Shared::default();
+        let alice = &FolderKey {
+            account: "alice".to_owned(),
+            folder: "INBOX".to_owned(),
+        };
+        let asked = Instant::now();
+        let earlier = asked - Duration::from_secs(1);
+        assert!(!shared.has_changed(alice, earlier));
+        shared.listed(alice, asked);
+        assert!(shared.has_changed(alice, earlier));
+        // The listing itself is the last.
+        assert!(!shared.has_changed(alice, asked));
+        shared.listed(alice, earlier);
+        assert!(shared.has_changed(alice, earlier));
+        shared.change(alice);
+        assert!(shared.has_changed(alice, asked));
     }
 }

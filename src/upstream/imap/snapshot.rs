@@ -237,6 +237,7 @@ impl ImapSession {
         }
         self.metrics.openings.get_or_create(&contents.how).inc();
         self.selected = Some(place);
+        self.shared.listed(&key, opened.asked);
         self.folders.push(Folder {
             name,
             key,
