@@ -18,9 +18,9 @@ const PLANNED_BY: usize = 2;
 /// What times may differ by that count as one and the same: this, and one part in
 /// so many.
 const JITTER: (Duration, u32) = (Duration::from_millis(20), 16);
-/// So many logins within a second, of all accounts together, are more than people
-/// make.
-const BUSY: u32 = 20;
+/// So many logins within a second, of all accounts together, are a load that leaves
+/// no time to ask.
+const BUSY: u32 = 1000;
 /// For a client that is late.
 const LATE: Duration = Duration::from_secs(30);
 
