@@ -20,7 +20,7 @@ const PLANNED_BY: usize = 2;
 const JITTER: (Duration, u32) = (Duration::from_millis(20), 16);
 /// So many logins within a second, of all accounts together, are a load that leaves
 /// no time to ask.
-const BUSY: u32 = 1000;
+const BUSY: u32 = 300;
 /// For a client that is late.
 const LATE: Duration = Duration::from_secs(30);
 
