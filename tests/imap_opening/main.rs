@@ -14,7 +14,6 @@ mod warm;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::{DeletePolicy, Maildrop, Policy};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
@@ -23,7 +22,7 @@ use popgate::upstream::imap::{Imap, Timeouts};
 use popgate::upstream::{Rest, Upstream, UpstreamError, UpstreamSession};
 
 use support::scripted_imap::{Builder, Command, World};
-use support::{Answer, PATIENCE, ScriptedImap, messages};
+use support::{Answer, PATIENCE, ScriptedImap, imap_config, messages};
 
 /// popgate's upstream in front of a server, and what it counts.
 struct Rig {
@@ -41,18 +40,7 @@ impl Rig {
     }
 
     fn over(url: &str, store: Option<Store>, timeouts: Timeouts) -> Self {
-        let overrides = Overrides {
-            upstream: Some(Given {
-                value: url.to_owned(),
-                origin: Origin::Missing("test"),
-            }),
-            ..Overrides::default()
-        };
-        let config::Upstream::Imap(mut config) =
-            config::load(overrides, Purpose::Check).unwrap().upstream
-        else {
-            panic!("not IMAP");
-        };
+        let mut config = imap_config(url);
         config.timeouts = timeouts;
         // Each session is to log in.
         config.economy.rest = Rest::OFF;

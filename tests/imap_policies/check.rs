@@ -8,7 +8,7 @@ use super::*;
 /// Whether all is well, and what was told.
 fn told(server: &MailServer, policy: &Policy, has_store: bool) -> (bool, String) {
     let credentials = Credentials::password("alice", "pw-alice").unwrap();
-    let config = config_of(&server.plain_url());
+    let config = imap_config(&server.plain_url());
     let mut lines = Vec::new();
     let tell = |step: &'static str, finding: Finding| {
         lines.push(match finding {

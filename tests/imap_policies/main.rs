@@ -17,15 +17,14 @@ mod marks;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::{DeletePolicy, FolderName, Maildrop, Policy, Portion, Update};
 use popgate::sasl::Credentials;
 use popgate::store::Store;
-use popgate::upstream::imap::{Config, Imap};
+use popgate::upstream::imap::Imap;
 use popgate::upstream::{Upstream, UpstreamError, UpstreamSession};
 
 use support::servers::{Courier, Cyrus, Dovecot, MailServer};
-use support::{ImapClient, ScriptedImap, Stored, TempStore, messages};
+use support::{ImapClient, ScriptedImap, Stored, TempStore, imap_config, messages};
 
 type Session = Box<dyn UpstreamSession>;
 
@@ -52,21 +51,7 @@ impl Server {
 }
 
 fn upstream(url: &str, store: Option<Store>) -> Imap {
-    Imap::new(config_of(url), store)
-}
-
-fn config_of(url: &str) -> Config {
-    let overrides = Overrides {
-        upstream: Some(Given {
-            value: url.to_owned(),
-            origin: Origin::Missing("test"),
-        }),
-        ..Overrides::default()
-    };
-    match config::load(overrides, Purpose::Check).unwrap().upstream {
-        config::Upstream::Imap(config) => config,
-        config::Upstream::Jmap(_) => panic!("not IMAP"),
-    }
+    Imap::new(imap_config(url), store)
 }
 
 impl Rig {

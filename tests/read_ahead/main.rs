@@ -16,7 +16,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use popgate::config::{self, Given, Origin, Overrides, Purpose};
 use popgate::maildrop::{DeletePolicy, Policy, Portion, Update};
 use popgate::metrics::{Ahead, Metrics};
 use popgate::sasl::Credentials;
@@ -24,7 +23,7 @@ use popgate::upstream::imap::{Config, Imap};
 use popgate::upstream::{ReadAhead, Upstream, UpstreamError, UpstreamSession};
 
 use support::scripted_imap::{Command, World};
-use support::{PATIENCE, ScriptedImap, messages};
+use support::{PATIENCE, ScriptedImap, imap_config, messages};
 
 type Session = Box<dyn UpstreamSession>;
 
@@ -41,7 +40,7 @@ impl Rig {
 
     fn with(url: &str, change: impl FnOnce(&mut Config)) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let mut config = config_of(url);
+        let mut config = imap_config(url);
         change(&mut config);
         let imap = Imap::new(config, None).counting(Arc::clone(&metrics));
         Self { imap, metrics }
@@ -69,20 +68,6 @@ impl Rig {
 
     fn wasted(&self) -> u64 {
         self.metrics.read_ahead.get_or_create(&Ahead::Wasted).get()
-    }
-}
-
-fn config_of(url: &str) -> Config {
-    let overrides = Overrides {
-        upstream: Some(Given {
-            value: url.to_owned(),
-            origin: Origin::Missing("test"),
-        }),
-        ..Overrides::default()
-    };
-    match config::load(overrides, Purpose::Check).unwrap().upstream {
-        config::Upstream::Imap(config) => config,
-        config::Upstream::Jmap(_) => panic!("not IMAP"),
     }
 }
 
