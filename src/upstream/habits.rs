@@ -107,14 +107,15 @@ impl Habits {
     pub fn logged_in(&mut self, account: Digest, now: Instant) -> Turn {
         let load = self.load.get_or_insert_with(|| Load::new(now, 0));
         let is_busy = load.count(now);
-        match self.is_regular(account, now) {
+        match self.note(account, now) {
             _ if is_busy => Turn::OfMany,
             true => Turn::Regular,
             false => Turn::Unexpected,
         }
     }
 
-    fn is_regular(&mut self, account: Digest, now: Instant) -> bool {
+    /// Notes a login. Whether it comes as those before it did.
+    fn note(&mut self, account: Digest, now: Instant) -> bool {
         if let Some(habit) = self.accounts.get_mut(&account) {
             let gap = now.saturating_duration_since(habit.last);
             let [first, second, _] = habit.gaps;

@@ -15,6 +15,7 @@ use super::ids::Ids;
 use super::listing::{self, Wanted};
 use super::mailboxes::Source;
 use super::packed::{self, Changes, Head, Placed};
+use super::session::is_final;
 use crate::store::FolderKey;
 use crate::upstream::UpstreamError;
 use crate::upstream::snapshots::{Snapshot, Snapshots};
@@ -341,18 +342,6 @@ impl Refresh<'_> {
         }
         Ok(true)
     }
-}
-
-/// Whether listing cannot help, either.
-fn is_final(error: &UpstreamError) -> bool {
-    matches!(
-        error,
-        UpstreamError::Authentication
-            | UpstreamError::Temporary {
-                retry_after: Some(_),
-                ..
-            }
-    )
 }
 
 /// Takes what has changed since `state`, which becomes the new one: no more than

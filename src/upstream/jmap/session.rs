@@ -255,8 +255,8 @@ impl JmapSession {
     }
 }
 
-/// Whether asking for the session resource again cannot mend this.
-fn is_final(error: &UpstreamError) -> bool {
+/// Whether asking again, or for something else, cannot mend this.
+pub(super) fn is_final(error: &UpstreamError) -> bool {
     matches!(
         error,
         UpstreamError::Authentication
