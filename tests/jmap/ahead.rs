@@ -396,17 +396,30 @@ fn a_large_message_comes_when_it_is_asked_for() {
     assert!(downloads(&server).values().all(|times| *times == 1));
 }
 
+/// Connections that are kept for requests, at most: who finds none free makes one.
+const NEEDED: usize = 4;
+
 #[test]
 fn a_client_that_pauses_keeps_no_connections_but_what_it_needs() {
     let mail = plain(60);
-    let server = ScriptedJmap::with_messages(&slices(&mail));
+    // One after the other, so that many are under way.
+    let slow = |request: &Request, _: &mut Account| {
+        if number(request).is_some() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Answer::Usual
+    };
+    let server = ScriptedJmap::builder()
+        .messages(&slices(&mail))
+        .on_request(slow)
+        .start();
     let gateway = front(&server, &[]);
     let mut pop3 = alice(&gateway);
     for (at, message) in mail.iter().take(30).enumerate() {
         assert_eq!(pop3.retrieve(at + 1), *message);
     }
-    assert!(server.connections() > 2, "nothing is downloaded ahead");
-    server.wait_until_open(1);
+    assert!(server.connections() > NEEDED, "nothing is downloaded ahead");
+    server.wait_until_open(NEEDED);
     for (at, message) in mail.iter().enumerate().skip(30) {
         assert_eq!(pop3.retrieve(at + 1), *message);
     }
