@@ -49,8 +49,8 @@ impl Load {
         }
     }
 
-    /// Takes in a login. Whether there are many.
-    fn count(&mut self, now: Instant) -> bool {
+    /// Takes in a login.
+    fn count(&mut self, now: Instant) {
         const SECOND: Duration = Duration::from_secs(1);
         let passed = now.saturating_duration_since(self.since);
         if passed >= SECOND {
@@ -58,6 +58,10 @@ impl Load {
             *self = Self::new(now, before);
         }
         self.logins += 1;
+    }
+
+    /// Whether the last logins were many.
+    fn is_high(&self) -> bool {
         self.logins.max(self.before) >= BUSY
     }
 }
@@ -105,13 +109,19 @@ impl Habit {
 impl Habits {
     /// An account logs in.
     pub fn logged_in(&mut self, account: Digest, now: Instant) -> Turn {
-        let load = self.load.get_or_insert_with(|| Load::new(now, 0));
-        let is_busy = load.count(now);
+        self.load
+            .get_or_insert_with(|| Load::new(now, 0))
+            .count(now);
         match self.note(account, now) {
-            _ if is_busy => Turn::OfMany,
+            _ if self.is_busy() => Turn::OfMany,
             true => Turn::Regular,
             false => Turn::Unexpected,
         }
+    }
+
+    /// Whether many have logged in within a second, as of the last login.
+    pub fn is_busy(&self) -> bool {
+        self.load.is_some_and(|load| load.is_high())
     }
 
     /// Notes a login. Whether it comes as those before it did.

@@ -223,6 +223,11 @@ impl Resting {
             number,
             called,
             plan,
+            // Under a load, polls are to be vouched for, however soon they come.
+            before_idle: match state.habits.is_busy() {
+                true => Duration::ZERO,
+                false => BEFORE_IDLE,
+            },
             _ending: ending,
         };
         self.tasks.spawn(attendant.attend(rested));
@@ -286,6 +291,8 @@ struct Attendant {
     number: u64,
     called: oneshot::Receiver<oneshot::Sender<Box<Rested>>>,
     plan: Plan,
+    /// How long it rests before it idles.
+    before_idle: Duration,
     _ending: oneshot::Sender<()>,
 }
 
@@ -302,7 +309,7 @@ impl Attendant {
                 Err(_) => true,
             },
             () = sleep_until(self.plan.until) => true,
-            _ = rested.keep(&self.resting, self.plan) => false,
+            _ = rested.keep(&self.resting, self.plan, self.before_idle) => false,
         };
         // Whoever has just asked for it need not wait until it has logged out.
         drop(self.called);
@@ -317,12 +324,17 @@ impl Attendant {
 
 impl Rested {
     /// Holds the connection, and hears what the server says, until it ends.
-    async fn keep(&mut self, resting: &Weak<Resting>, plan: Plan) -> Result<(), UpstreamError> {
+    async fn keep(
+        &mut self,
+        resting: &Weak<Resting>,
+        plan: Plan,
+        before_idle: Duration,
+    ) -> Result<(), UpstreamError> {
         let mut idles = self.capabilities.has("IDLE")
             && !resting
                 .upgrade()
                 .is_some_and(|it| it.refuses_idle.load(Ordering::Relaxed));
-        let mut begin = Instant::now() + BEFORE_IDLE;
+        let mut begin = Instant::now() + before_idle;
         for _ in 0..MOST_EVENTS {
             let before = self.connection.idling();
             let due = match before {
@@ -488,7 +500,7 @@ mod tests {
                 heard(&mut server, "IDLE").await;
             };
             tokio::select! {
-                _ = rested.keep(&nobody, plan(Instant::now())) => panic!("it ends"),
+                _ = rested.keep(&nobody, plan(Instant::now()), BEFORE_IDLE) => panic!("it ends"),
                 () = conversation => {}
             }
             assert!(rested.connection.is_usable());
@@ -512,7 +524,7 @@ mod tests {
             noop = heard(&mut server, "NOOP").await;
         };
         tokio::select! {
-            _ = rested.keep(&nobody, plan(Instant::now())) => panic!("it ends"),
+            _ = rested.keep(&nobody, plan(Instant::now()), BEFORE_IDLE) => panic!("it ends"),
             () = conversation => {}
         }
         // Taken over before the server has answered.
