@@ -124,7 +124,9 @@ impl Driver {
                 upstream.session.close().await;
             }
         };
-        tokio::join!(self.client.close(linger), farewell);
+        // First what keeps the upstream's connection for the next session, which
+        // begins as soon as the client has its last answer.
+        tokio::join!(biased; farewell, self.client.close(linger));
     }
 
     async fn converse(&mut self, mut session: Session) -> SessionEnd {
