@@ -9,11 +9,13 @@
 //! | `uidl` | `popgate uidl`: carries unique ids over | `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `maildrop`, `logging` |
-//! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients | `metrics` |
-//! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `maildrop`, `sasl`, `metrics` |
+//! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients, enrolment | `accounts`, `oauth2`, `secret`, `metrics` |
+//! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `accounts`, `maildrop`, `sasl`, `metrics` |
 //! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl`, `metrics` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
+//! | `accounts` | who may log in, and with what upstream credentials | `oauth2`, `store`, `sasl`, `metrics`, `secret` |
+//! | `oauth2` | tokens from a provider's authorisation server | `secret` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
 //! | `store` | what must last, and what may be lost, in the state folder | `maildrop` |
 //! | `maildrop` | messages, unique ids, updates, pure | – |
@@ -24,6 +26,7 @@
 //! Each module owns its `Config`; only the program itself (`main`, `cli`,
 //! `check`, `uidl`) knows `config`. `tests/layers.rs` holds this table to the code.
 
+pub mod accounts;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -31,6 +34,7 @@ pub mod import;
 pub mod logging;
 pub mod maildrop;
 pub mod metrics;
+pub mod oauth2;
 pub mod pop3;
 pub mod sasl;
 pub mod secret;

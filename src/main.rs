@@ -16,9 +16,9 @@ use popgate::server::Gateway;
 use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
 use popgate::store::{Access, OpenError, Store, control};
-use popgate::upstream::Upstream;
 use popgate::upstream::imap::Imap;
 use popgate::upstream::jmap::Jmap;
+use popgate::upstream::{Upstream, Upstreams};
 use popgate::web::{self, Readiness};
 use popgate::{check, logging, state, uidl};
 use sd_notify::NotifyState;
@@ -236,7 +236,16 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     };
     let metrics = Arc::new(Metrics::new());
     let upstream = upstream(config.upstream, store.clone(), Arc::clone(&metrics));
-    let gateway = Gateway::bind(config.server, Arc::clone(&upstream), Arc::clone(&metrics))?;
+    let upstreams = Arc::new(Upstreams::new(
+        Some(upstream),
+        Box::new(|_| Err("only the gateway's own upstream is configured".into())),
+    ));
+    let gateway = Gateway::bind(
+        config.server,
+        Arc::clone(&upstreams),
+        None,
+        Arc::clone(&metrics),
+    )?;
     let operator = match config.http {
         Some(address) => Some(web::Server::bind(address).await?),
         None => None,
@@ -251,7 +260,13 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     }
     if let Some(server) = operator {
         let (readiness, drained) = (readiness.clone(), drained.clone());
-        tokio::spawn(server.run(metrics, readiness, config.autoconfig, drained));
+        let site = web::Site {
+            metrics,
+            readiness,
+            autoconfig: config.autoconfig,
+            enrolment: None,
+        };
+        tokio::spawn(server.run(site, drained));
     }
     let control = match (&config.state, &store) {
         (Some(folder), Some(store)) => serve_store(folder, store, drained.clone()),
@@ -262,7 +277,7 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     readiness.ready();
     notify(NotifyState::Ready);
     gateway.run(shutdown).await;
-    upstream.close().await;
+    upstreams.close().await;
     drained.cancel();
     if let Some(control) = control {
         // Whoever copies a backup slowly is not waited for.

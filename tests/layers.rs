@@ -22,6 +22,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sasl", &["secret"]),
     ("pop3", &["maildrop", "sasl"]),
     ("store", &["maildrop"]),
+    ("oauth2", &["secret"]),
+    (
+        "accounts",
+        &["metrics", "oauth2", "sasl", "secret", "store"],
+    ),
     ("upstream", &["store", "maildrop", "sasl", "metrics"]),
     (
         "import",
@@ -29,9 +34,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "server",
-        &["pop3", "upstream", "maildrop", "sasl", "metrics"],
+        &[
+            "pop3", "upstream", "accounts", "maildrop", "sasl", "metrics",
+        ],
     ),
-    ("web", &["metrics"]),
+    ("web", &["accounts", "metrics", "secret"]),
     (
         "config",
         &["web", "server", "import", "upstream", "maildrop", "logging"],

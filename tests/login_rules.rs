@@ -23,7 +23,7 @@ use popgate::server::config::{Config, Limits, Listener, Security, Timeouts};
 use popgate::server::policies::{Policies, Rules};
 use popgate::store::{FolderKey, MessageKey};
 use popgate::upstream::{Body, Upstream, UpstreamError, UpstreamSession};
-use support::{PATIENCE, Pop3};
+use support::{PATIENCE, Pop3, only};
 use tokio_util::sync::CancellationToken;
 
 /// What an upstream was asked, in order.
@@ -174,7 +174,7 @@ impl InProcess {
         let (metrics, record) = (Arc::new(Metrics::new()), Record::default());
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let upstream = Arc::new(Fake(Arc::clone(&record)));
-        let gateway = Gateway::bind(config, upstream, Arc::clone(&metrics)).unwrap();
+        let gateway = Gateway::bind(config, only(upstream), None, Arc::clone(&metrics)).unwrap();
         let shutdown = CancellationToken::new();
         runtime.spawn(gateway.run(shutdown.clone()));
         Self {
@@ -240,6 +240,7 @@ fn rules(change: impl FnOnce(&mut Policy)) -> Rules {
     Rules {
         policy: Arc::new(policy),
         login_delay: None,
+        ..Rules::default()
     }
 }
 

@@ -21,16 +21,18 @@ use super::opening::{Opened, Opening, UpstreamConnection, note};
 use super::record::{Record, shown};
 use super::refusal;
 use super::tls::Certificates;
+use crate::accounts::Accounts;
 use crate::maildrop::{DeletePolicy, MessageIndex, Outcome, Portion, Update};
 use crate::metrics::{Metrics, SessionEnd};
 use crate::pop3::{Announced, Framed, Front, Input, Refusal, Response, Session, Step};
 use crate::sasl::{Credentials, Mechanism};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{UpstreamError, Upstreams};
 
 /// What all connections share.
 pub(super) struct Context {
     pub config: Config,
-    pub upstream: Arc<dyn Upstream>,
+    pub upstreams: Arc<Upstreams>,
+    pub accounts: Option<Arc<Accounts>>,
     pub metrics: Arc<Metrics>,
     pub locks: Arc<Locks>,
     pub guard: Guard,
@@ -44,6 +46,22 @@ pub(super) struct Context {
     pub shutdown: CancellationToken,
     /// Cancelled when the time to stop is over.
     pub halt: CancellationToken,
+}
+
+impl Context {
+    /// What logs call the gateway's own upstream.
+    pub fn upstream_name(&self) -> &str {
+        self.upstreams.gateway().map_or("none", |it| it.name())
+    }
+
+    /// Whether somebody could log in by this mechanism.
+    fn accepts(&self, mechanism: Mechanism) -> bool {
+        let is_passed_on = self
+            .upstreams
+            .gateway()
+            .is_some_and(|it| it.accepts(mechanism));
+        is_passed_on || (self.accounts.is_some() && mechanism.takes_password())
+    }
 }
 
 /// Serves one client until its session ends.
@@ -61,7 +79,7 @@ pub(super) async fn serve(
         cleartext_login: context.config.allow_cleartext,
         mechanisms: Mechanism::ALL
             .into_iter()
-            .filter(|mechanism| context.upstream.accepts(*mechanism))
+            .filter(|mechanism| context.accepts(*mechanism))
             .collect(),
         bad_command_limit: context.config.limits.bad_commands,
         login_delay: context.login_delay,
@@ -397,7 +415,7 @@ impl Driver {
             warn!(
                 user = shown(user),
                 client = %self.peer.ip(),
-                upstream = self.context.upstream.name(),
+                upstream = self.context.upstream_name(),
                 messages = outcome.remaining.len(),
                 "messages not removed"
             );
@@ -435,7 +453,7 @@ impl Driver {
                 maildrop = self.record.maildrop(),
                 folders = self.record.folders(),
                 client = %self.peer.ip(),
-                upstream = self.context.upstream.name(),
+                upstream = self.context.upstream_name(),
                 unique_id = message.unique_id,
                 octets = message.octets,
                 "{what}"

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::accounts::Accounts;
 use crate::metrics::Metrics;
-use crate::upstream::{Rest, Upstream};
+use crate::upstream::{Rest, Upstreams};
 
 mod client;
 pub mod config;
@@ -43,7 +44,8 @@ const HALT: Duration = Duration::from_secs(1);
 /// A gateway whose sockets are bound.
 pub struct Gateway {
     config: Config,
-    upstream: Arc<dyn Upstream>,
+    upstreams: Arc<Upstreams>,
+    accounts: Option<Arc<Accounts>>,
     metrics: Arc<Metrics>,
     guard: Guard,
     listeners: Vec<Listener>,
@@ -71,7 +73,8 @@ impl Gateway {
     /// Binds all sockets, or none.
     pub fn bind(
         config: Config,
-        upstream: Arc<dyn Upstream>,
+        upstreams: Arc<Upstreams>,
+        accounts: Option<Arc<Accounts>>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BindError> {
         let guard = Guard::new(config.limits.upstream_refusals).map_err(|_| BindError::Random)?;
@@ -105,7 +108,8 @@ impl Gateway {
             .collect();
         Ok(Self {
             config,
-            upstream,
+            upstreams,
+            accounts,
             metrics,
             guard,
             listeners,
@@ -131,7 +135,8 @@ impl Gateway {
             login_delay: self.config.policies.login_delay(),
             expire: self.config.policies.expire(),
             config: self.config,
-            upstream: self.upstream,
+            upstreams: self.upstreams,
+            accounts: self.accounts,
             metrics: self.metrics,
             locks: Arc::default(),
             guard: self.guard,

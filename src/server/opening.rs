@@ -104,8 +104,11 @@ impl Opening {
                 delay: guard.delay(self.client, digest),
             });
         };
-        let session = match context
-            .upstream
+        let Some(upstream) = context.upstreams.gateway() else {
+            let reason = "no upstream is configured";
+            return Err(self.failed(&user, &UpstreamError::Misconfigured(reason.into())));
+        };
+        let session = match upstream
             .login(credentials, self.client, Arc::clone(&rules.policy))
             .await
         {
@@ -262,7 +265,7 @@ pub(super) fn note(
     let kind = refusal::kind(error);
     context.metrics.upstream_errors.get_or_create(&kind).inc();
     let user = shown(user);
-    let upstream = context.upstream.name();
+    let upstream = context.upstream_name();
     let kind = kind.as_str();
     match error {
         UpstreamError::Misconfigured(_) => {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::accounts::Home;
 use crate::maildrop::{DeletePolicy, FolderName, FolderNameError, Policy, SeenPolicy};
 use crate::pop3::{Announced, Terms};
 use crate::sasl::Credentials;
@@ -20,6 +21,29 @@ pub struct Rules {
     pub policy: Arc<Policy>,
     /// The least time between two logins (RFC 2449 §6.5, LOGIN-DELAY).
     pub login_delay: Option<Duration>,
+    /// Who judges the password of somebody without an account of popgate's own.
+    pub login: Login,
+}
+
+/// Who judges passwords, and where the mailboxes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// Who judges passwords.
+    pub by: Judge,
+    /// Where the mailboxes are.
+    pub home: Home,
+}
+
+/// Who judges passwords.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Judge {
+    /// The upstream: they are passed on.
+    #[default]
+    Upstream,
+    /// popgate: who has no account is refused.
+    Accounts,
+    /// An HTTP service (`[auth_http]`).
+    Http,
 }
 
 impl Rules {
@@ -281,7 +305,7 @@ mod tests {
                 delete: delete.clone(),
                 ..Policy::default()
             }),
-            login_delay: None,
+            ..Rules::default()
         };
         let own = DeletePolicy::Hide;
         let domain = DeletePolicy::Seen;
@@ -329,6 +353,7 @@ mod tests {
                 ..Policy::default()
             }),
             login_delay: delay.map(Duration::from_secs),
+            login: Login::default(),
         };
         let policies = |gateway: Rules, others: Vec<Rules>| Policies {
             gateway,
@@ -370,6 +395,7 @@ mod tests {
                     ..Policy::default()
                 }),
                 login_delay: Some(Duration::from_secs(60)),
+                login: Login::default(),
             },
             ..Policies::default()
         };

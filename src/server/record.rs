@@ -76,7 +76,7 @@ impl Record {
             maildrop = self.maildrop(),
             folders = self.folders(),
             client = %self.client,
-            upstream = self.context.upstream.name(),
+            upstream = self.context.upstream_name(),
             retrieved = self.retrieved,
             octets = self.octets,
             deleted = self.deleted,

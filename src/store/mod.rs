@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::maildrop::UniqueId;
 
 mod access;
+mod accounts;
 mod backup;
 mod cache;
 pub mod control;
@@ -33,6 +34,7 @@ mod unkept;
 mod whole_file;
 
 pub use access::Access;
+pub use accounts::{AccountRow, Change};
 pub use backup::{BackupError, exists, restore};
 pub use records::Counts;
 pub use snapshots::{Block, Snapshot};

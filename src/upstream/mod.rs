@@ -27,9 +27,11 @@ mod pauses;
 pub mod screening;
 mod snapshots;
 pub mod transport;
+mod upstreams;
 
 pub use economy::{Economy, ReadAhead, Rest};
 pub use finding::Finding;
+pub use upstreams::{Make, Upstreams};
 
 /// A place where mailboxes are, as configured. Shared by all sessions. Between
 /// them it may keep connections that an account has logged in, for logins with

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 
 pub mod autoconfig;
 mod bounded;
+pub mod enrolment;
 
 use bounded::Bounded;
 
@@ -71,6 +72,19 @@ impl fmt::Display for BindError {
     }
 }
 
+/// What is served.
+#[derive(Debug)]
+pub struct Site {
+    /// What `/metrics` says.
+    pub metrics: Arc<Metrics>,
+    /// What `/ready` says.
+    pub readiness: Readiness,
+    /// What mail clients are told.
+    pub autoconfig: Option<autoconfig::Config>,
+    /// Where people enrol.
+    pub enrolment: Option<enrolment::Enrolment>,
+}
+
 /// The operator's HTTP server, listening.
 #[derive(Debug)]
 pub struct Server {
@@ -94,16 +108,10 @@ impl Server {
     }
 
     /// Answers until `shutdown`.
-    pub fn run(
-        self,
-        metrics: Arc<Metrics>,
-        readiness: Readiness,
-        autoconfig: Option<autoconfig::Config>,
-        shutdown: CancellationToken,
-    ) -> impl Future<Output = ()> + Send {
+    pub fn run(self, site: Site, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
         let listener = Bounded::new(self.listener);
-        let serve = axum::serve(listener, router(metrics, readiness, autoconfig))
-            .with_graceful_shutdown(shutdown.cancelled_owned());
+        let serve =
+            axum::serve(listener, router(site)).with_graceful_shutdown(shutdown.cancelled_owned());
         async move {
             // It returns only when it was stopped.
             let _ = serve.await;
@@ -111,11 +119,13 @@ impl Server {
     }
 }
 
-fn router(
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    autoconfig: Option<autoconfig::Config>,
-) -> Router {
+fn router(site: Site) -> Router {
+    let Site {
+        metrics,
+        readiness,
+        autoconfig,
+        enrolment: _,
+    } = site;
     let operator = Router::new()
         .route("/live", get(async || "alive\n"))
         .route("/ready", get(ready))

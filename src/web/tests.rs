@@ -20,12 +20,13 @@ async fn start() -> Running {
         Readiness::default(),
         CancellationToken::new(),
     );
-    let task = tokio::spawn(server.run(
-        Arc::new(Metrics::new()),
-        readiness.clone(),
-        None,
-        shutdown.clone(),
-    ));
+    let site = Site {
+        metrics: Arc::new(Metrics::new()),
+        readiness: readiness.clone(),
+        autoconfig: None,
+        enrolment: None,
+    };
+    let task = tokio::spawn(server.run(site, shutdown.clone()));
     Running {
         address,
         readiness,

@@ -19,7 +19,7 @@ use popgate::store::{FolderKey, MessageKey};
 use popgate::upstream::{Body, Upstream, UpstreamError, UpstreamSession};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENCE, Pop3};
+use crate::support::{PATIENCE, Pop3, only};
 
 /// An upstream whose sessions do as the user's name says.
 struct Fake;
@@ -135,7 +135,8 @@ impl InProcess {
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let counted = Arc::clone(&metrics);
-        let gateway = popgate::server::Gateway::bind(config, Arc::new(Fake), counted).unwrap();
+        let gateway =
+            popgate::server::Gateway::bind(config, only(Arc::new(Fake)), None, counted).unwrap();
         let shutdown = CancellationToken::new();
         runtime.spawn(gateway.run(shutdown.clone()));
         Self {

@@ -39,7 +39,7 @@ pub use scripted_imap::{Answer, ScriptedImap};
 pub use scripted_jmap::ScriptedJmap;
 pub use servers::{Courier, Cyrus, Dovecot, MailServer, courier, cyrus, dovecot};
 pub use temp_store::TempStore;
-pub use upstreams::imap_config;
+pub use upstreams::{imap_config, only};
 
 /// How long anything here waits for something that must happen. Generous: it
 /// only bounds a test that has failed already.

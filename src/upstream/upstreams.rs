@@ -1,0 +1,61 @@
+//! Every place where mailboxes are: the gateway's own, and those of accounts,
+//! made when they are first needed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Reason, Upstream, UpstreamError};
+
+/// Makes an upstream of its URL.
+pub type Make = Box<dyn Fn(&str) -> Result<Arc<dyn Upstream>, Reason> + Send + Sync>;
+
+/// The upstreams of a gateway.
+pub struct Upstreams {
+    gateway: Option<Arc<dyn Upstream>>,
+    make: Make,
+    made: Mutex<HashMap<String, Arc<dyn Upstream>>>,
+}
+
+impl Upstreams {
+    /// The gateway's own, where it has one, and how others are made.
+    pub fn new(gateway: Option<Arc<dyn Upstream>>, make: Make) -> Self {
+        Self {
+            gateway,
+            make,
+            made: Mutex::default(),
+        }
+    }
+
+    /// The gateway's own.
+    pub fn gateway(&self) -> Option<&Arc<dyn Upstream>> {
+        self.gateway.as_ref()
+    }
+
+    /// The one with this URL, which is the operator's: the same one each time.
+    pub fn at(&self, url: &str) -> Result<Arc<dyn Upstream>, UpstreamError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upstream) = made.get(url) {
+            return Ok(Arc::clone(upstream));
+        }
+        let upstream = (self.make)(url).map_err(UpstreamError::Misconfigured)?;
+        made.insert(url.to_owned(), Arc::clone(&upstream));
+        Ok(upstream)
+    }
+
+    /// Closes what rests between sessions, everywhere.
+    pub async fn close(&self) {
+        let made = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *made)
+        };
+        let all = self.gateway.iter().cloned().chain(made.into_values());
+        futures_util::future::join_all(all.map(|it| async move { it.close().await })).await;
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upstreams")
+    }
+}
