@@ -87,8 +87,9 @@ fn say(done: &str, counts: Counts) {
     // Where nobody reads it, the exit code has to do.
     let _ = writeln!(
         io::stderr(),
-        "{done}: {} hidden messages, {} frozen unique ids",
+        "{done}: {} hidden messages, {} frozen unique ids, {} accounts",
         counts.hidden,
-        counts.frozen
+        counts.frozen,
+        counts.accounts
     );
 }

@@ -115,7 +115,7 @@ fn remote(problem: impl std::fmt::Display) -> StoreError {
 }
 
 /// Where the answer is one line.
-async fn ask<T>(socket: &Path, request: Request) -> Result<T, StoreError>
+pub(super) async fn ask<T>(socket: &Path, request: Request) -> Result<T, StoreError>
 where
     T: DeserializeOwned + Send + 'static,
 {

@@ -1,95 +1,204 @@
-//! Accounts: rows of octets by name, each with a version, so that nobody
-//! overwrites what he has not seen.
+//! Accounts: rows of JSON by name, each with a version, so that nobody overwrites
+//! what he has not seen.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, Store, StoreError};
+use serde_json::value::RawValue;
+
+use super::access::ask;
+use super::control::{Request, Row};
+use super::{Access, Store, StoreError, uses};
+
+/// Octets of a value. A line of a backup holds it.
+const LARGEST: usize = 512 << 10;
 
 /// A stored account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountRow {
-    /// From 1; each change makes it one more.
+    /// From 1; each change makes it one more. One that is made anew after it was
+    /// removed begins higher than any that was removed.
     pub version: u64,
-    /// What it means is the affair of whoever stores it.
+    /// One line of JSON. What it means is the affair of whoever stores it.
     pub value: Box<[u8]>,
 }
 
 /// What became of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// It is durable; the row has this version now.
+    /// It is durable; the row has this version now, or had it when it was removed.
     Done(u64),
     /// The row is not the one that was read.
     Conflict,
 }
 
 impl Store {
-    /// The account with this name. Costs no read of the disk.
-    pub fn account(&self, _name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
-        todo!()
+    /// The account with this name. Costs no read of the disk, but for the first
+    /// time after a write that failed.
+    pub fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
+        self.inner()?.durable.account(name)
     }
 
     /// All accounts, by name.
     pub fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
-        todo!()
+        self.inner()?.durable.accounts()
     }
 
     /// Stores an account in the place of the version that was read; 0: there was
-    /// none. Durable when it returns.
+    /// none. Durable when it returns; after an error the row is either the old one
+    /// or the new one. The value is one line of JSON of at most 512 KiB.
     pub async fn put_account(
         &self,
-        _name: &str,
-        _read: u64,
-        _value: Vec<u8>,
+        name: &str,
+        read: u64,
+        value: Vec<u8>,
     ) -> Result<Change, StoreError> {
-        todo!()
+        if !is_row(&value) {
+            let problem = "an account is one line of JSON of at most 512 KiB";
+            return Err(StoreError::failed(Path::new(name), problem));
+        }
+        let name = name.to_owned();
+        self.blocking(move |inner| inner.durable.put_account(&name, read, value))
+            .await
     }
 
-    /// Removes an account of the version that was read.
-    pub async fn remove_account(&self, _name: &str, _read: u64) -> Result<Change, StoreError> {
-        todo!()
+    /// Removes an account of the version that was read, and what is known of its
+    /// uses.
+    pub async fn remove_account(&self, name: &str, read: u64) -> Result<Change, StoreError> {
+        let name = name.to_owned();
+        self.blocking(move |inner| {
+            let change = inner.durable.remove_account(&name, read)?;
+            if change != Change::Conflict {
+                inner.cache.forget_uses(&name);
+            }
+            Ok(change)
+        })
+        .await
     }
 
     /// Notes when something of an account was last used, in seconds of Unix time:
     /// written soon, or lost.
-    pub fn note_use(&self, _account: &str, _what: &str, _time: i64) {
-        todo!()
+    pub fn note_use(&self, account: &str, what: &str, time: i64) {
+        let Ok(inner) = &*self.0 else {
+            return;
+        };
+        if !inner.cache.note_use(account, what, time) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            inner.cache.write_uses();
+            return;
+        };
+        let store = Arc::downgrade(&self.0);
+        runtime.spawn(async move {
+            tokio::time::sleep(uses::GATHERED).await;
+            let written = tokio::task::spawn_blocking(move || {
+                let store = store.upgrade();
+                if let Some(Ok(inner)) = store.as_deref() {
+                    inner.cache.write_uses();
+                }
+            });
+            // Cancelled where the process ends.
+            let _ = written.await;
+        });
     }
 
     /// When things of an account were last used.
-    pub async fn uses(&self, _account: &str) -> Result<Vec<(String, i64)>, StoreError> {
-        todo!()
+    pub async fn uses(&self, account: &str) -> Result<HashMap<String, i64>, StoreError> {
+        let account = account.to_owned();
+        self.blocking(move |inner| inner.cache.uses(&account)).await
     }
+}
+
+/// Whether a value can be stored, and be a part of a line of a backup.
+pub(super) fn is_row(value: &[u8]) -> bool {
+    value.len() <= LARGEST
+        && !value.contains(&b'\n')
+        && serde_json::from_slice::<&RawValue>(value).is_ok()
 }
 
 impl Access {
     /// As [`Store::account`].
-    pub async fn account(&self, _name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
-        todo!()
+    pub async fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
+        match self {
+            Self::Local(store) => store.account(name),
+            Self::Remote(socket) => {
+                let request = Request::Account {
+                    account: name.to_owned(),
+                };
+                let row: Option<Row> = ask(socket, request).await?;
+                Ok(row.map(|row| Arc::new(row.row().1)))
+            }
+        }
     }
 
     /// As [`Store::accounts`].
     pub async fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
-        todo!()
+        match self {
+            Self::Local(store) => store.accounts(),
+            Self::Remote(socket) => {
+                let rows: Vec<Row> = ask(socket, Request::Accounts).await?;
+                let rows = rows.into_iter().map(Row::row);
+                Ok(rows.map(|(name, row)| (name, Arc::new(row))).collect())
+            }
+        }
     }
 
     /// As [`Store::put_account`].
     pub async fn put_account(
         &self,
-        _name: &str,
-        _read: u64,
-        _value: Vec<u8>,
+        name: &str,
+        read: u64,
+        value: Vec<u8>,
     ) -> Result<Change, StoreError> {
-        todo!()
+        match self {
+            Self::Local(store) => store.put_account(name, read, value).await,
+            Self::Remote(socket) => {
+                let value = String::from_utf8(value)
+                    .map_err(|error| StoreError::failed(Path::new(name), error))?;
+                let request = Request::PutAccount {
+                    account: name.to_owned(),
+                    read,
+                    value,
+                };
+                ask(socket, request).await
+            }
+        }
     }
 
     /// As [`Store::remove_account`].
-    pub async fn remove_account(&self, _name: &str, _read: u64) -> Result<Change, StoreError> {
-        todo!()
+    pub async fn remove_account(&self, name: &str, read: u64) -> Result<Change, StoreError> {
+        match self {
+            Self::Local(store) => store.remove_account(name, read).await,
+            Self::Remote(socket) => {
+                let request = Request::RemoveAccount {
+                    account: name.to_owned(),
+                    read,
+                };
+                ask(socket, request).await
+            }
+        }
+    }
+
+    /// As [`Store::note_use`]; by a command it is not noted.
+    pub fn note_use(&self, account: &str, what: &str, time: i64) {
+        if let Self::Local(store) = self {
+            store.note_use(account, what, time);
+        }
     }
 
     /// As [`Store::uses`].
-    pub async fn uses(&self, _account: &str) -> Result<Vec<(String, i64)>, StoreError> {
-        todo!()
+    pub async fn uses(&self, account: &str) -> Result<HashMap<String, i64>, StoreError> {
+        match self {
+            Self::Local(store) => store.uses(account).await,
+            Self::Remote(socket) => {
+                let request = Request::Uses {
+                    account: account.to_owned(),
+                };
+                ask(socket, request).await
+            }
+        }
     }
 }

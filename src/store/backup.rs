@@ -14,12 +14,14 @@ use base64::engine::general_purpose::STANDARD;
 use redb::ReadTransaction;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::accounts::is_row;
 use super::durable::{self, Durable};
 use super::marker::{Mark, Marker, hex, new_id};
 use super::part::{self, Part};
 use super::records::{self, Counts, Record};
-use super::{FolderKey, Frozen, OpenError};
+use super::{AccountRow, FolderKey, Frozen, OpenError};
 use crate::maildrop::UniqueId;
 
 /// Of the text.
@@ -56,6 +58,14 @@ struct Header {
     popgate_state: u64,
     hidden: u64,
     frozen: u64,
+    /// Not in backups of earlier versions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    accounts: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Deserialize, Serialize)]
@@ -69,6 +79,15 @@ struct Line {
     unique_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<u32>,
+}
+
+/// An account. Its secrets are sealed.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct AccountLine {
+    address: String,
+    version: u64,
+    value: Box<RawValue>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -96,11 +115,12 @@ pub(super) fn write(
         popgate_state: VERSION,
         hidden: counts.hidden,
         frozen: counts.frozen,
+        accounts: counts.accounts,
     };
     if let Err(error) = lines.write(&header) {
         return Ok(Err(error));
     }
-    if let Err(error) = records::each(transaction, |record| lines.write(&Line::from(record)))? {
+    if let Err(error) = records::each(transaction, |record| lines.record(record))? {
         return Ok(Err(error));
     }
     Ok(lines.finish().map(|()| counts))
@@ -119,16 +139,15 @@ impl Lines<'_> {
         self.to.write_all(&line)
     }
 
-    fn finish(mut self) -> io::Result<()> {
-        let sha256 = hex(self.sum.clone().finish().as_ref());
-        self.write(&End { sha256 })?;
-        self.to.flush()
-    }
-}
-
-impl From<Record> for Line {
-    fn from(record: Record) -> Self {
+    fn record(&mut self, record: Record) -> io::Result<()> {
         let (folder, message, frozen) = match record {
+            Record::Account(address, AccountRow { version, value }) => {
+                return self.write(&AccountLine {
+                    address,
+                    version,
+                    value: serde_json::from_slice(&value)?,
+                });
+            }
             Record::Hidden(folder, message) => (folder, message, None),
             Record::Frozen(folder, frozen) => {
                 let kept = (frozen.rank, frozen.unique_id.as_str().to_owned());
@@ -136,13 +155,32 @@ impl From<Record> for Line {
             }
         };
         let (rank, unique_id) = frozen.unzip();
-        Self {
+        self.write(&Line {
             account: folder.account,
             folder: folder.folder,
             message: STANDARD.encode(message),
             unique_id,
             rank,
+        })
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        let sha256 = hex(self.sum.clone().finish().as_ref());
+        self.write(&End { sha256 })?;
+        self.to.flush()
+    }
+}
+
+impl AccountLine {
+    fn record(self) -> Result<Record, String> {
+        let value: Box<[u8]> = String::from(Box::<str>::from(self.value))
+            .into_bytes()
+            .into();
+        if !is_row(&value) || self.version == 0 || self.address.is_empty() {
+            return Err("this is no account".to_owned());
         }
+        let version = self.version;
+        Ok(Record::Account(self.address, AccountRow { version, value }))
     }
 }
 
@@ -215,6 +253,7 @@ fn read<E: From<BackupError>>(
             let expected = Counts {
                 hidden: header.hidden,
                 frozen: header.frozen,
+                accounts: header.accounts,
             };
             if sha256 != hex(sum.finish().as_ref()) || counts != expected {
                 return Err(wrong(number, "the backup was changed: its sum is not right").into());
@@ -222,14 +261,20 @@ fn read<E: From<BackupError>>(
             return Ok(counts);
         }
         sum.update(&line);
-        let line: Line = serde_json::from_slice(&line).map_err(|error| {
-            let text = error.to_string();
-            // It counts within this line.
-            let problem = text.split(" at line ").next().unwrap_or_default();
-            wrong(number, problem)
-        })?;
-        let record = line.record().map_err(|problem| wrong(number, problem))?;
+        let record = match serde_json::from_slice::<AccountLine>(&line) {
+            Ok(account) => account.record(),
+            Err(_) => serde_json::from_slice(&line)
+                .map_err(|error| {
+                    let text = error.to_string();
+                    // It counts within this line.
+                    let problem = text.split(" at line ").next();
+                    problem.unwrap_or_default().to_owned()
+                })
+                .and_then(Line::record),
+        };
+        let record = record.map_err(|problem| wrong(number, problem))?;
         match record {
+            Record::Account(..) => counts.accounts += 1,
             Record::Hidden(..) => counts.hidden += 1,
             Record::Frozen(..) => counts.frozen += 1,
         }
@@ -365,5 +410,6 @@ pub(super) fn counts(backup: &[u8]) -> Option<Counts> {
     Some(Counts {
         hidden: header.hidden,
         frozen: header.frozen,
+        accounts: header.accounts,
     })
 }

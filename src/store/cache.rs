@@ -11,6 +11,7 @@ use redb::Durability;
 use super::marker::{Mark, StoreId};
 use super::part::{Open, Opener, Part};
 use super::snapshots::{self, Found, Snapshot};
+use super::uses::{self, Uses};
 use super::{FolderKey, Kept, Learned, OpenError, StoreError, records};
 
 pub(super) const FILE: &str = "cache.redb";
@@ -39,6 +40,7 @@ pub(super) struct Cache {
     waiting: Mutex<Waiting>,
     /// Held by whoever writes what waits.
     writing: Mutex<()>,
+    uses: Uses,
 }
 
 /// What the next write is to do.
@@ -74,6 +76,7 @@ impl Cache {
             unwritten: Mutex::new((0, Instant::now())),
             waiting: Mutex::default(),
             writing: Mutex::default(),
+            uses: Uses::default(),
         })
     }
 
@@ -192,6 +195,45 @@ impl Cache {
         }
     }
 
+    /// Notes a use. Returns whether somebody must be sent to write it.
+    pub(super) fn note_use(&self, account: &str, what: &str, time: i64) -> bool {
+        self.uses.note(account, what, time)
+    }
+
+    /// Writes the uses that wait, or loses them.
+    pub(super) fn write_uses(&self) {
+        let times = self.uses.take();
+        if times.is_empty() {
+            return;
+        }
+        let written = self.part.write(self.durability(), |transaction| {
+            uses::write(transaction, &times)
+        });
+        if let Err(error) = written {
+            tracing::warn!("when passwords were used is not kept: {error}");
+        }
+    }
+
+    /// When things of an account were used.
+    pub(super) fn uses(&self, account: &str) -> Result<HashMap<String, i64>, StoreError> {
+        let mut times = self
+            .part
+            .read(|transaction| uses::of(transaction, account))?;
+        self.uses.add_to(account, &mut times);
+        Ok(times)
+    }
+
+    /// The account is gone.
+    pub(super) fn forget_uses(&self, account: &str) {
+        self.uses.forget(account);
+        let written = self.part.write(self.durability(), |transaction| {
+            uses::forget(transaction, account)
+        });
+        if let Err(error) = written {
+            tracing::warn!("when passwords of a removed account were used is kept: {error}");
+        }
+    }
+
     /// The pause after a failure is over.
     #[cfg(test)]
     pub(super) fn end_pause(&self) {
@@ -205,6 +247,7 @@ impl Cache {
     /// Writes everything down.
     pub(super) fn close(&self) {
         self.write_waiting();
+        self.write_uses();
         self.part.close();
     }
 

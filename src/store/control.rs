@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{FolderKey, Freezing, Frozen, Kept, MessageKey, Store};
+use super::{AccountRow, FolderKey, Freezing, Frozen, Kept, MessageKey, Store};
 use crate::maildrop::UniqueId;
 
 pub(super) const FILE: &str = "control.sock";
@@ -51,6 +51,22 @@ pub(super) enum Request {
         released: Vec<String>,
     },
     Export,
+    Account {
+        account: String,
+    },
+    Accounts,
+    PutAccount {
+        account: String,
+        read: u64,
+        value: String,
+    },
+    RemoveAccount {
+        account: String,
+        read: u64,
+    },
+    Uses {
+        account: String,
+    },
 }
 
 #[derive(Deserialize, Serialize)]
@@ -66,6 +82,32 @@ pub(super) struct Id {
     message: String,
     rank: u32,
     unique_id: String,
+}
+
+/// A row of an account, which is JSON itself.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Row {
+    account: String,
+    version: u64,
+    value: String,
+}
+
+impl Row {
+    fn new(account: String, row: &AccountRow) -> Self {
+        Self {
+            account,
+            version: row.version,
+            value: String::from_utf8_lossy(&row.value).into_owned(),
+        }
+    }
+
+    pub(super) fn row(self) -> (String, AccountRow) {
+        let row = AccountRow {
+            version: self.version,
+            value: self.value.into_bytes().into(),
+        };
+        (self.account, row)
+    }
 }
 
 /// Everything kept of a folder.
@@ -249,6 +291,35 @@ async fn answer(mut stream: UnixStream, store: &Store) -> io::Result<()> {
             send(&mut stream, &answer).await
         }
         Ok(Request::Export) => export(&mut stream, store).await,
+        Ok(Request::Account { account }) => {
+            let row = store.account(&account);
+            let row = row.map(|row| row.map(|row| Row::new(account, &row)));
+            send(&mut stream, &row.map_or_else(error, Answer::Ok)).await
+        }
+        Ok(Request::Accounts) => {
+            let rows = store.accounts().map(|rows| {
+                let rows = rows.into_iter();
+                rows.map(|(name, row)| Row::new(name, &row))
+                    .collect::<Vec<_>>()
+            });
+            send(&mut stream, &rows.map_or_else(error, Answer::Ok)).await
+        }
+        Ok(Request::PutAccount {
+            account,
+            read,
+            value,
+        }) => {
+            let change = store.put_account(&account, read, value.into()).await;
+            send(&mut stream, &change.map_or_else(error, Answer::Ok)).await
+        }
+        Ok(Request::RemoveAccount { account, read }) => {
+            let change = store.remove_account(&account, read).await;
+            send(&mut stream, &change.map_or_else(error, Answer::Ok)).await
+        }
+        Ok(Request::Uses { account }) => {
+            let uses = store.uses(&account).await;
+            send(&mut stream, &uses.map_or_else(error, Answer::Ok)).await
+        }
         Err(problem) => send::<()>(&mut stream, &error(problem)).await,
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use redb::Durability;
 
+use super::account_rows::{self, AccountRows};
+use super::accounts::{AccountRow, Change};
 use super::marker::{Mark, Marker, StoreId, new_id};
 use super::part::{Open, Opener, Part};
 use super::records::{self, Counts};
@@ -16,6 +18,7 @@ pub(super) struct Durable {
     part: Part,
     marker: Arc<Marker>,
     id: StoreId,
+    accounts: AccountRows,
 }
 
 impl Durable {
@@ -57,7 +60,16 @@ impl Durable {
             marker.sync().map_err(io)?;
         }
         let id = mark.id;
-        Ok(Self { part, marker, id })
+        let accounts = AccountRows::default();
+        let durable = Self {
+            part,
+            marker,
+            id,
+            accounts,
+        };
+        // Read now rather than at the first login; an error comes again there.
+        let _ = durable.with_accounts(|_| ());
+        Ok(durable)
     }
 
     pub(super) fn id(&self) -> StoreId {
@@ -89,6 +101,63 @@ impl Durable {
             return Ok(0);
         }
         self.write(|transaction| records::freeze(transaction, folder, freezing))
+    }
+
+    pub(super) fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
+        self.with_accounts(|rows| rows.get(name).cloned())
+    }
+
+    pub(super) fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
+        self.with_accounts(|rows| {
+            let rows = rows.iter();
+            rows.map(|(name, row)| (name.clone(), Arc::clone(row)))
+                .collect()
+        })
+    }
+
+    pub(super) fn put_account(
+        &self,
+        name: &str,
+        read: u64,
+        value: Vec<u8>,
+    ) -> Result<Change, StoreError> {
+        self.change_account(name, read, |transaction| {
+            let version = account_rows::put(transaction, name, read, &value)?;
+            let value = value.into();
+            Ok((Change::Done(version), Some(AccountRow { version, value })))
+        })
+    }
+
+    pub(super) fn remove_account(&self, name: &str, read: u64) -> Result<Change, StoreError> {
+        self.change_account(name, read, |transaction| {
+            Ok((account_rows::remove(transaction, name, read)?, None))
+        })
+    }
+
+    /// Changes a row, if it is the one that was read.
+    fn change_account(
+        &self,
+        name: &str,
+        read: u64,
+        change: impl FnOnce(
+            &redb::WriteTransaction,
+        ) -> super::part::Result<(Change, Option<AccountRow>)>,
+    ) -> Result<Change, StoreError> {
+        let _changing = self.accounts.changing();
+        if !self.with_accounts(|rows| account_rows::is_version(rows, name, read))? {
+            return Ok(Change::Conflict);
+        }
+        let (change, row) = self.write(change).inspect_err(|_| self.accounts.forget())?;
+        self.accounts.put(name, row);
+        Ok(change)
+    }
+
+    fn with_accounts<T>(
+        &self,
+        see: impl FnOnce(&std::collections::BTreeMap<String, Arc<AccountRow>>) -> T,
+    ) -> Result<T, StoreError> {
+        self.accounts
+            .with(|| self.part.read(account_rows::all), see)
     }
 
     pub(super) fn counts(&self) -> Result<Counts, StoreError> {

@@ -4,8 +4,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `durable.redb` | hidden messages, frozen unique ids: what must last |
-//! | `cache.redb` | true sizes, when messages were first retrieved, snapshots of folders: what may be lost |
+//! | `durable.redb` | accounts, hidden messages, frozen unique ids: what must last |
+//! | `cache.redb` | true sizes, when messages were first retrieved, snapshots of folders, when device passwords were used: what may be lost |
 //! | `store` | the marker: which store this is, and how far it had come; locked by the process that has it |
 //! | `control.sock` | how other processes reach the one that has it |
 //!
@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::maildrop::UniqueId;
 
 mod access;
+mod account_rows;
 mod accounts;
 mod backup;
 mod cache;
@@ -31,6 +32,7 @@ mod part;
 mod records;
 mod snapshots;
 mod unkept;
+mod uses;
 mod whole_file;
 
 pub use access::Access;
@@ -262,6 +264,12 @@ impl Store {
     /// Whether it was opened.
     pub fn is_usable(&self) -> bool {
         self.0.is_ok()
+    }
+
+    fn inner(&self) -> Result<&Inner, StoreError> {
+        (*self.0)
+            .as_ref()
+            .map_err(|error| StoreError::Unusable(error.clone()))
     }
 
     /// Everything kept of one folder of one account, read once at login.

@@ -7,8 +7,9 @@ use redb::{
     ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 
+use super::account_rows;
 use super::part::Result;
-use super::{FolderKey, Freezing, Frozen, Kept, Learned, MessageKey};
+use super::{AccountRow, FolderKey, Freezing, Frozen, Kept, Learned, MessageKey};
 use crate::maildrop::UniqueId;
 
 /// Account and folder to number; in each part by itself.
@@ -26,6 +27,7 @@ const RETRIEVED: TableDefinition<&[u8], i64> = TableDefinition::new("retrieved")
 pub(super) enum Record {
     Hidden(FolderKey, MessageKey),
     Frozen(FolderKey, Frozen),
+    Account(String, AccountRow),
 }
 
 /// How much the durable part holds.
@@ -35,6 +37,8 @@ pub struct Counts {
     pub hidden: u64,
     /// Messages whose unique id is frozen.
     pub frozen: u64,
+    /// Accounts.
+    pub accounts: u64,
 }
 
 /// The tables of the durable part, made with it.
@@ -162,10 +166,12 @@ pub(super) fn counts(transaction: &ReadTransaction) -> Result<Counts> {
     Ok(Counts {
         hidden: transaction.open_table(HIDDEN)?.len()?,
         frozen: transaction.open_table(FROZEN)?.len()?,
+        accounts: account_rows::count(transaction)?,
     })
 }
 
-/// Shows all records of the durable part to `see`, folder by folder.
+/// Shows all records of the durable part to `see`: folder by folder, then the
+/// accounts.
 pub(super) fn each<E>(
     transaction: &ReadTransaction,
     mut see: impl FnMut(Record) -> std::result::Result<(), E>,
@@ -197,12 +203,13 @@ pub(super) fn each<E>(
             }
         }
     }
-    Ok(Ok(()))
+    account_rows::each(transaction, |name, row| see(Record::Account(name, row)))
 }
 
 /// Puts a record of a backup back.
 pub(super) fn restore(transaction: &WriteTransaction, record: &Record) -> Result<()> {
     match record {
+        Record::Account(name, row) => account_rows::restore(transaction, name, row),
         Record::Hidden(folder, message) => hide(transaction, folder, std::slice::from_ref(message)),
         Record::Frozen(folder, frozen) => {
             let number = number_for(transaction, folder)?;
