@@ -179,6 +179,7 @@ fn imap_upstream(
     }
     Ok(imap::Config {
         name: server.name,
+        realm: None,
         host: server.host,
         port: server.port,
         security: server.security,
@@ -217,6 +218,7 @@ fn jmap_upstream(
     let limits = bounds::upstream_limits(settings)?;
     Ok(jmap::Config {
         name: server.name,
+        realm: None,
         resource: server.resource,
         origins,
         tls: trusted(settings, given, cleartext)?,

@@ -24,6 +24,7 @@ mod habits;
 pub mod imap;
 pub mod jmap;
 mod pauses;
+mod realm;
 pub mod screening;
 mod snapshots;
 pub mod transport;
@@ -31,6 +32,7 @@ mod upstreams;
 
 pub use economy::{Economy, ReadAhead, Rest};
 pub use finding::Finding;
+pub use realm::{account_in, realm};
 pub use upstreams::{Make, Upstreams};
 
 /// A place where mailboxes are, as configured. Shared by all sessions. Between
@@ -54,6 +56,19 @@ pub trait Upstream: Send + Sync {
 
     /// What logs call this upstream, without credentials.
     fn name(&self) -> &str;
+
+    /// Sets its users apart from those of other servers ([`realm()`]); `None`: it is
+    /// the gateway's own.
+    fn realm(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether a bearer token's user name says which mailbox opens, be it the one
+    /// whose token it is or one that is shared with him. Otherwise the token decides,
+    /// and a shared mailbox is [`Policy::shared`].
+    fn opens_by_name(&self) -> bool {
+        true
+    }
 
     /// Closes what rests between sessions, briefly. No session begins after it.
     async fn close(&self) {}

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Reason, Upstream, UpstreamError};
+use super::{Reason, Upstream, UpstreamError, realm};
 
-/// Makes an upstream of its URL.
+/// Makes an upstream of its URL, in the realm of that ([`realm()`]).
 pub type Make = Box<dyn Fn(&str) -> Result<Arc<dyn Upstream>, Reason> + Send + Sync>;
 
 /// The upstreams of a gateway.
@@ -32,8 +32,14 @@ impl Upstreams {
         self.gateway.as_ref()
     }
 
-    /// The one with this URL, which is the operator's: the same one each time.
+    /// The one with this URL, which is the operator's: the same one each time, and
+    /// the gateway's own where it is that.
     pub fn at(&self, url: &str) -> Result<Arc<dyn Upstream>, UpstreamError> {
+        if let Some(gateway) = &self.gateway
+            && is_same(gateway.name(), url)
+        {
+            return Ok(Arc::clone(gateway));
+        }
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(upstream) = made.get(url) {
             return Ok(Arc::clone(upstream));
@@ -52,6 +58,12 @@ impl Upstreams {
         let all = self.gateway.iter().cloned().chain(made.into_values());
         futures_util::future::join_all(all.map(|it| async move { it.close().await })).await;
     }
+}
+
+/// Whether two URLs name one server, reached in the same way.
+fn is_same(one: &str, other: &str) -> bool {
+    let scheme = |url: &str| url.split_once(':').map(|(it, _)| it.to_lowercase());
+    scheme(one) == scheme(other) && realm(one) == realm(other)
 }
 
 impl fmt::Debug for Upstreams {

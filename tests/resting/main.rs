@@ -47,6 +47,7 @@ fn config(port: u16) -> Config {
         .with_no_client_auth();
     Config {
         name: "the upstream".to_owned(),
+        realm: None,
         host: "localhost".to_owned(),
         port,
         security: Security::Cleartext,

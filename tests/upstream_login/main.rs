@@ -45,6 +45,7 @@ fn trusting(authority: &Authority) -> Arc<ClientConfig> {
 fn config(port: u16, security: Security, authority: &Authority) -> Config {
     Config {
         name: "the upstream".to_owned(),
+        realm: None,
         host: "localhost".to_owned(),
         port,
         security,

@@ -10,6 +10,9 @@ use crate::upstream::Economy;
 pub struct Config {
     /// The URL as configured; it holds no credentials.
     pub name: String,
+    /// Sets its users apart from those of other servers; `None`: it is the gateway's
+    /// own.
+    pub realm: Option<Arc<str>>,
     /// Host name or address; also what the certificate must be for.
     pub host: String,
     /// TCP port.

@@ -60,7 +60,11 @@ impl Early {
         let presumed = place.shared.presumed()?;
         let needs = needs(policy, &presumed.capabilities).ok()?;
         let (finder, _) = finder(policy, &presumed.capabilities, None);
-        let key = folder_key(credentials.mailbox(), "INBOX");
+        let key = folder_key(
+            place.config.realm.as_deref(),
+            credentials.mailbox(),
+            "INBOX",
+        );
         let hides_by_store = match &place.store {
             Some(store) if policy.delete == DeletePolicy::Hide => {
                 !store.folder(&key).await.ok()?.hidden.is_empty()

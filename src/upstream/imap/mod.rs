@@ -130,6 +130,10 @@ impl Upstream for Imap {
         &self.config.name
     }
 
+    fn realm(&self) -> Option<&str> {
+        self.config.realm.as_deref()
+    }
+
     async fn close(&self) {
         self.shared.resting.close().await;
     }

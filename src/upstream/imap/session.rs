@@ -29,7 +29,7 @@ use crate::sasl::Credentials;
 use crate::store::{FolderKey, Learned, MessageKey, Store};
 use crate::upstream::habits::Turn;
 use crate::upstream::snapshots::Snapshots;
-use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
+use crate::upstream::{Body, UpstreamError, UpstreamSession, account_in, calendar};
 
 /// How long LOGOUT may take; nobody waits for it.
 const LOGOUT: Duration = Duration::from_secs(5);
@@ -181,7 +181,7 @@ impl ImapSession {
 
     /// What the store calls a folder.
     pub(super) fn folder_key(&self, name: &str) -> FolderKey {
-        folder_key(self.account(), name)
+        folder_key(self.config.realm.as_deref(), self.account(), name)
     }
 
     /// A connection that is ready for a command on this folder: the present one,
@@ -361,9 +361,9 @@ impl ImapSession {
 }
 
 /// What the store calls a folder of an account.
-pub(super) fn folder_key(account: &str, name: &str) -> FolderKey {
+pub(super) fn folder_key(realm: Option<&str>, account: &str, name: &str) -> FolderKey {
     FolderKey {
-        account: account.to_lowercase(),
+        account: account_in(realm, account),
         folder: name.to_owned(),
     }
 }

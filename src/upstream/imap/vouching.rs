@@ -50,7 +50,7 @@ impl Seen {
         use super::disposal::Disposal;
         let folder = Folder {
             name: "INBOX".to_owned(),
-            key: super::session::folder_key("alice", "INBOX"),
+            key: super::session::folder_key(None, "alice", "INBOX"),
             uid_validity: 1,
             writes: false,
             disposal: Disposal::Never,

@@ -13,6 +13,9 @@ use crate::upstream::Economy;
 pub struct Config {
     /// The URL as configured; it holds no credentials.
     pub name: String,
+    /// Sets its users apart from those of other servers; `None`: it is the gateway's
+    /// own.
+    pub realm: Option<Arc<str>>,
     /// The session resource, or `/.well-known/jmap` of a host (RFC 8620 §2.2).
     pub resource: Url,
     /// Where credentials may go: the resource's own origin, and hosts that the

@@ -125,6 +125,14 @@ impl Upstream for Jmap {
     fn name(&self) -> &str {
         &self.config.name
     }
+
+    fn realm(&self) -> Option<&str> {
+        self.config.realm.as_deref()
+    }
+
+    fn opens_by_name(&self) -> bool {
+        false
+    }
 }
 
 /// What the sessions of one upstream know together, by account.

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::store::{FolderKey, Kept, MessageKey, Store};
 use crate::upstream::snapshots::Snapshots;
-use crate::upstream::{Body, UpstreamError, UpstreamSession, calendar};
+use crate::upstream::{Body, UpstreamError, UpstreamSession, account_in, calendar};
 
 /// Where a session is, and under which policies.
 #[derive(Clone)]
@@ -231,7 +231,10 @@ impl JmapSession {
 
     pub(super) fn key(&self, folder: &str) -> FolderKey {
         FolderKey {
-            account: self.credentials.mailbox().to_lowercase(),
+            account: account_in(
+                self.place.config.realm.as_deref(),
+                self.credentials.mailbox(),
+            ),
             folder: folder.to_owned(),
         }
     }
