@@ -159,6 +159,25 @@ impl Account {
         self.mailbox.as_deref().unwrap_or(&self.address)
     }
 
+    /// An account that is not there: for work that is done all the same.
+    pub(super) fn nobody(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            version: 0,
+            created: 0,
+            home: Home::Gateway,
+            mailbox: None,
+            delegate: None,
+            credential: Credential::Provider,
+            lock: None,
+            devices: Vec::new(),
+            disabled: false,
+            master: false,
+            trouble: None,
+            rules: Rules::default(),
+        }
+    }
+
     /// Who has to sign in at the provider.
     pub fn signs_in(&self) -> &str {
         self.delegate.as_deref().unwrap_or(&self.address)

@@ -5,20 +5,26 @@
 //! failed refresh or a crash never destroys a token.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use url::Url;
 
 use crate::metrics::Metrics;
 use crate::sasl::Credentials;
 use crate::secret::Secret;
-use crate::store::{Access, StoreError};
+use crate::store::{Access, AccountRow, Change, StoreError};
 
 mod account;
 mod authentication;
 mod device_password;
 mod enrolment;
+mod hashing;
+mod http_check;
 mod provider;
+mod secrets;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod vault;
 
@@ -26,7 +32,9 @@ pub use account::{Account, Credential, Device, Home, Rules, SealedTokens, Troubl
 pub use authentication::{Admitted, Verdict};
 pub use device_password::DevicePassword;
 pub use enrolment::{Enrolled, EnrolmentError, NewCredential, Probe, ProbeError};
+pub use http_check::{HttpCheck, HttpCheckConfig, HttpVerdict};
 pub use provider::{Entry, Provider, Providers};
+pub use secrets::{OpenedCredential, PlainTokens, Rekeyed};
 pub use tokens::CredentialError;
 pub use vault::{Context, KeyRing, Opener, PasswordLock, Sealed, VaultError};
 
@@ -43,6 +51,8 @@ pub struct Config {
     pub gateway_upstream: Option<String>,
     /// What happens when a token dies.
     pub alarm: Alarm,
+    /// Who judges passwords where the rules say so.
+    pub http_check: Option<HttpCheckConfig>,
 }
 
 /// Who is told when a token dies.
@@ -66,6 +76,11 @@ pub struct Accounts {
     access: Access,
     config: Config,
     metrics: Arc<Metrics>,
+    hashing: hashing::Hashing,
+    /// Some account has a password that a person chose.
+    any_chosen: AtomicBool,
+    /// All accounts were looked at for that.
+    all_seen: AtomicBool,
 }
 
 /// The accounts cannot be asked, or not changed.
@@ -89,6 +104,12 @@ pub enum AccountsError {
     /// There is one already.
     #[error("there is an account {0} already")]
     Exists(String),
+    /// Too many passwords are being compared just now.
+    #[error("too many passwords are being compared")]
+    Busy,
+    /// An address, a name or a password will not do; in words, for whoever gave it.
+    #[error("{0}")]
+    Unsuitable(String),
 }
 
 impl Accounts {
@@ -98,6 +119,9 @@ impl Accounts {
             access,
             config,
             metrics,
+            hashing: hashing::Hashing::default(),
+            any_chosen: AtomicBool::new(false),
+            all_seen: AtomicBool::new(false),
         }
     }
 
@@ -111,35 +135,80 @@ impl Accounts {
         self.config.providers.get(name)
     }
 
-    /// The account with this address, in any case of letters.
-    pub async fn find(&self, _address: &str) -> Result<Option<Account>, AccountsError> {
-        todo!()
+    /// The account with this address, in any case of letters. Costs no read of the
+    /// disk where the store is the process's own.
+    pub async fn find(&self, address: &str) -> Result<Option<Account>, AccountsError> {
+        let address = key(address);
+        let row = self.access.account(&address).await?;
+        row.map(|row| account(address, &row)).transpose()
     }
 
     /// Every account, by address.
     pub async fn all(&self) -> Result<Vec<Account>, AccountsError> {
-        todo!()
+        let rows = self.access.accounts().await?.into_iter();
+        rows.map(|(address, row)| account(address, &row)).collect()
     }
 
     /// Stores an account, durably, if nobody has changed it since it was read
     /// ([`AccountsError::Changed`]); a new one if there is none
-    /// ([`AccountsError::Exists`]).
-    pub async fn save(&self, _account: &mut Account) -> Result<(), AccountsError> {
-        todo!()
+    /// ([`AccountsError::Exists`]). Its version is the new one then.
+    pub async fn save(&self, account: &mut Account) -> Result<(), AccountsError> {
+        let address = key(&account.address);
+        if address.is_empty() {
+            let problem = "an account has an address".to_owned();
+            return Err(AccountsError::Unsuitable(problem));
+        }
+        let value =
+            serde_json::to_vec(account).map_err(|_| AccountsError::Unreadable(address.clone()))?;
+        let change = self.access.put_account(&address, account.version, value);
+        match change.await? {
+            Change::Done(version) => {
+                (account.address, account.version) = (address, version);
+                Ok(())
+            }
+            Change::Conflict if account.version == 0 => Err(AccountsError::Exists(address)),
+            Change::Conflict => Err(AccountsError::Changed(address)),
+        }
     }
 
     /// Reads, changes and stores an account; again where somebody else was quicker.
+    /// Nothing is written where `change` changes nothing.
     pub async fn change<T: Send>(
         &self,
-        _address: &str,
-        _change: impl FnMut(&mut Account) -> T + Send,
+        address: &str,
+        mut change: impl FnMut(&mut Account) -> T + Send,
     ) -> Result<(Account, T), AccountsError> {
-        todo!()
+        let mut tries = 0;
+        loop {
+            let Some(mut account) = self.find(address).await? else {
+                return Err(AccountsError::Missing(key(address)));
+            };
+            let before = account.clone();
+            let outcome = change(&mut account);
+            if account == before {
+                return Ok((account, outcome));
+            }
+            tries += 1;
+            match self.save(&mut account).await {
+                Err(AccountsError::Changed(_)) if tries < MOST_TRIES => {}
+                saved => return saved.map(|()| (account, outcome)),
+            }
+        }
     }
 
     /// Removes an account and everything sealed for it. `false`: there was none.
-    pub async fn remove(&self, _address: &str) -> Result<bool, AccountsError> {
-        todo!()
+    pub async fn remove(&self, address: &str) -> Result<bool, AccountsError> {
+        let address = key(address);
+        for _ in 0..MOST_TRIES {
+            let Some(row) = self.access.account(&address).await? else {
+                return Ok(false);
+            };
+            let change = self.access.remove_account(&address, row.version).await?;
+            if change != Change::Conflict {
+                return Ok(true);
+            }
+        }
+        Err(AccountsError::Changed(address))
     }
 
     /// The URL of the server that holds the mailbox.
@@ -150,4 +219,31 @@ impl Accounts {
             Home::Upstream(url) => Some(url),
         }
     }
+}
+
+/// How often a change is tried where others are quicker each time.
+const MOST_TRIES: u32 = 100;
+
+/// The name of an account's row.
+fn key(address: &str) -> String {
+    address.to_lowercase()
+}
+
+/// The account in a row.
+fn account(address: String, row: &AccountRow) -> Result<Account, AccountsError> {
+    let account: Result<Account, _> = serde_json::from_slice(&row.value);
+    match account {
+        Ok(account) => Ok(Account {
+            version: row.version,
+            address,
+            ..account
+        }),
+        Err(_) => Err(AccountsError::Unreadable(address)),
+    }
+}
+
+/// In seconds of Unix time.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
 }
