@@ -1,21 +1,140 @@
-//! The requests, and what their answers mean.
+//! The requests of each grant.
 
-use url::Url;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{AuthorizationRequest, DeviceAuthorization, Registration, TokenError, Tokens};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use reqwest::StatusCode;
+use ring::digest;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+use url::{Url, form_urlencoded};
+
+use super::answer::{self, Granted, Problem, now};
+use super::assertion::Signer;
+use super::device::{Polling, Step};
+use super::discovery::{Known, discover};
+use super::flight::Flight;
+use super::http::{Http, bearer, check, sensitive, temporary};
+use super::identity::{Claims, Expected, same_issuer};
+use super::{
+    AuthorizationRequest, ClientProof, DeviceAuthorization, Grant, Registration, TokenError,
+    Tokens, random,
+};
 use crate::secret::Secret;
 
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A token for a mailbox is not used for the last of its time, in seconds; nor for
+/// the second half of it, where that is shorter.
+const EARLY: i64 = 600;
+/// Mailboxes whose tokens are kept.
+const MOST_MAILBOXES: usize = 10_000;
+/// Characters of the longest code that is read to a person.
+const LONGEST_USER_CODE: usize = 64;
+
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 /// Asks one provider for tokens.
-#[derive(Debug)]
 pub struct Client {
     registration: Registration,
+    http: Http,
+    signer: Option<Signer>,
+    known: Flight<Known>,
+    mailboxes: Mutex<HashMap<String, Arc<Flight<Kept>>>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.registration.fmt(f)
+    }
+}
+
+/// Tokens for a mailbox.
+#[derive(Clone, Debug)]
+struct Kept {
+    tokens: Tokens,
+    /// In seconds of Unix time.
+    renew_at: i64,
+}
+
+impl Kept {
+    fn new(tokens: Tokens) -> Self {
+        let now = now();
+        let lifetime = tokens.expires_at.saturating_sub(now);
+        let renew_at = tokens.expires_at.saturating_sub(EARLY.min(lifetime / 2));
+        Self { tokens, renew_at }
+    }
+
+    fn is_fresh(&self) -> bool {
+        now() < self.renew_at
+    }
+}
+
+/// A form under way to the token endpoint.
+struct Form {
+    text: form_urlencoded::Serializer<'static, String>,
+    /// What its answer must not repeat.
+    shown: Vec<Secret>,
+}
+
+impl Form {
+    fn new(grant: &str) -> Self {
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        text.append_pair("grant_type", grant);
+        Self {
+            text,
+            shown: Vec::new(),
+        }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.text.append_pair(name, value);
+        self
+    }
+
+    fn with_secret(mut self, name: &str, value: &Secret) -> Self {
+        self.text.append_pair(name, value.reveal());
+        self.shown.push(value.clone());
+        self
+    }
 }
 
 impl Client {
     /// Nothing is asked yet; what `endpoints.issuer` tells is asked when it is
     /// first needed, and kept.
     pub fn new(registration: Registration) -> Result<Self, TokenError> {
-        Ok(Self { registration })
+        Self::with_patience(registration, PATIENCE)
+    }
+
+    /// The same, where no request takes longer than `patience`.
+    pub fn with_patience(
+        registration: Registration,
+        patience: Duration,
+    ) -> Result<Self, TokenError> {
+        for url in registration.endpoints.all() {
+            check(url)?;
+        }
+        let signer = match &registration.client_proof {
+            ClientProof::Certificate { key, thumbprint } => Some(Signer::new(key, thumbprint)?),
+            ClientProof::None | ClientProof::Secret(_) => None,
+        };
+        if registration.grant == Grant::ServiceAccount && signer.is_none() {
+            let reason = "a service account needs its private key";
+            return Err(TokenError::Misconfigured(reason.to_owned()));
+        }
+        Ok(Self {
+            http: Http::new(&registration.tls, patience)?,
+            signer,
+            known: Flight::new(),
+            mailboxes: Mutex::default(),
+            registration,
+        })
     }
 
     /// The registration.
@@ -27,44 +146,411 @@ impl Client {
     /// `address` is a hint.
     pub async fn begin(
         &self,
-        _redirect: &Url,
-        _address: Option<&str>,
+        redirect: &Url,
+        address: Option<&str>,
     ) -> Result<AuthorizationRequest, TokenError> {
-        todo!()
+        let known = self.known().await?;
+        let mut url = known.endpoints.authorization.ok_or_else(|| {
+            TokenError::Misconfigured("the provider has no authorization_url".into())
+        })?;
+        let (state, verifier, nonce) = (random()?, random()?, random()?);
+        // RFC 7636 §4.2.
+        let challenge = digest::digest(&digest::SHA256, verifier.reveal().as_bytes());
+        let challenge = URL_SAFE_NO_PAD.encode(challenge);
+        let scope = self.scope();
+        let mut own = vec![
+            ("response_type", "code"),
+            ("client_id", &self.registration.client_id),
+            ("redirect_uri", redirect.as_str()),
+            ("state", state.reveal()),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        if !scope.is_empty() {
+            own.push(("scope", &scope));
+        }
+        if self.asks_who() {
+            own.push(("nonce", nonce.reveal()));
+        }
+        if let Some(address) = address {
+            own.push(("login_hint", address));
+        }
+        let more = &self.registration.authorization_parameters;
+        let more = more
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| !own.iter().any(|(taken, _)| taken == name));
+        url.query_pairs_mut()
+            .extend_pairs(own.iter().copied().chain(more));
+        Ok(AuthorizationRequest {
+            url,
+            state,
+            verifier,
+            nonce,
+        })
+    }
+
+    /// Whether the callback's `iss` (RFC 9207 §2.4) is this provider's. Where it
+    /// is not, another one's code may have been slipped in: throw it away.
+    pub async fn check_issuer(&self, iss: Option<&str>) -> Result<(), TokenError> {
+        let known = self.known().await?;
+        let matches = match (iss, &known.endpoints.issuer) {
+            (Some(iss), Some(issuer)) => same_issuer(iss, issuer.as_str()),
+            (None, _) => !known.callback_names_issuer,
+            (Some(_), None) => true,
+        };
+        if matches {
+            return Ok(());
+        }
+        let reason = "another provider has answered";
+        Err(TokenError::NotSignedIn(reason.to_owned()))
     }
 
     /// The code that the browser brought (RFC 6749 §4.1.3). The caller has compared
     /// the state, and seen that it is used once.
     pub async fn finish(
         &self,
-        _request: &AuthorizationRequest,
-        _redirect: &Url,
-        _code: &Secret,
+        request: &AuthorizationRequest,
+        redirect: &Url,
+        code: &Secret,
     ) -> Result<Tokens, TokenError> {
-        todo!()
+        let form = Form::new("authorization_code")
+            .with_secret("code", code)
+            .with("redirect_uri", redirect.as_str())
+            .with_secret("code_verifier", &request.verifier);
+        let granted = self.ask(form).await.map_err(|problem| {
+            // A code that is no longer good is nobody's token that died.
+            match problem.meaning {
+                TokenError::Refused(reason) => TokenError::NotSignedIn(reason),
+                meaning => meaning,
+            }
+        })?;
+        let nonce = self.asks_who().then_some(&request.nonce);
+        self.signed_in(granted, nonce).await
+    }
+
+    /// Whether the provider has device codes.
+    pub async fn has_device_codes(&self) -> Result<bool, TokenError> {
+        Ok(self.known().await?.endpoints.device.is_some())
     }
 
     /// A device code (RFC 8628 §3.1).
     pub async fn device(&self) -> Result<DeviceAuthorization, TokenError> {
-        todo!()
+        #[derive(Deserialize)]
+        struct Answer {
+            device_code: String,
+            user_code: String,
+            // Google and Microsoft's first version have another name for it.
+            #[serde(alias = "verification_url")]
+            verification_uri: Url,
+            verification_uri_complete: Option<Url>,
+            expires_in: Option<Value>,
+            interval: Option<Value>,
+        }
+        let known = self.known().await?;
+        let url = known.endpoints.device.clone();
+        let url = url.ok_or_else(|| {
+            TokenError::Misconfigured("the provider has no device codes".to_owned())
+        })?;
+        let mut form = Form {
+            text: form_urlencoded::Serializer::new(String::new()),
+            shown: Vec::new(),
+        };
+        let scope = self.scope();
+        if !scope.is_empty() {
+            form = form.with("scope", &scope);
+        }
+        let (mut form, authorization) = self.prove(form, &known, &url)?;
+        let answer = self.http.post(&url, form.text.finish(), authorization);
+        let answer = answer.await?;
+        if answer.status != StatusCode::OK {
+            let shown: Vec<&Secret> = form.shown.iter().collect();
+            return match answer::read(&answer, &shown) {
+                Err(Problem {
+                    meaning: TokenError::Refused(reason),
+                    ..
+                }) => Err(TokenError::Misconfigured(reason)),
+                Err(problem) => Err(problem.meaning),
+                Ok(_) => Err(temporary("tokens, where a device code was asked for")),
+            };
+        }
+        let unreadable = || temporary("the answer holds no device code");
+        let answer: Answer = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
+        let is_shown = |c: char| c.is_ascii_graphic() || c == ' ';
+        let user_code = answer.user_code.trim();
+        if user_code.is_empty()
+            || user_code.len() > LONGEST_USER_CODE
+            || !user_code.chars().all(is_shown)
+            || answer.device_code.is_empty()
+        {
+            return Err(unreadable());
+        }
+        check(&answer.verification_uri)?;
+        let complete = answer.verification_uri_complete;
+        Ok(DeviceAuthorization {
+            user_code: user_code.to_owned(),
+            verification_uri: answer.verification_uri,
+            verification_uri_complete: complete.filter(|url| check(url).is_ok()),
+            expires_in: Polling::lifetime(answer.expires_in.as_ref()),
+            device_code: Secret::new(answer.device_code),
+            interval: Polling::interval(answer.interval.as_ref()),
+        })
     }
 
     /// Waits until the person has signed in elsewhere (RFC 8628 §3.4), or the code
     /// has run out. Cancel-safe.
-    pub async fn device_tokens(&self, _device: &DeviceAuthorization) -> Result<Tokens, TokenError> {
-        todo!()
+    pub async fn device_tokens(&self, device: &DeviceAuthorization) -> Result<Tokens, TokenError> {
+        let end = Instant::now() + device.expires_in;
+        let mut polling = Polling::new(device.interval);
+        loop {
+            let next = Instant::now() + polling.wait();
+            if next >= end {
+                return Err(Polling::run_out());
+            }
+            tokio::time::sleep_until(next).await;
+            let form = Form::new(DEVICE_CODE).with_secret("device_code", &device.device_code);
+            match self.ask(form).await {
+                Ok(granted) => return self.signed_in(granted, None).await,
+                Err(problem) => match polling.after(problem) {
+                    Step::Again => {}
+                    Step::End(error) => return Err(error),
+                },
+            }
+        }
     }
 
     /// New tokens for a refresh token (RFC 6749 §6). [`Tokens::refresh`] is the one
-    /// to keep from now on. One request; the caller sees to it that there is one at
-    /// a time.
-    pub async fn refresh(&self, _refresh: &Secret) -> Result<Tokens, TokenError> {
-        todo!()
+    /// to keep from now on: the same where the provider gave none. One request; the
+    /// caller sees to it that there is one at a time.
+    pub async fn refresh(&self, refresh: &Secret) -> Result<Tokens, TokenError> {
+        let form = Form::new("refresh_token").with_secret("refresh_token", refresh);
+        let granted = self.ask(form).await.map_err(|problem| problem.meaning)?;
+        let mut tokens = granted.into_tokens(None);
+        tokens.refresh.get_or_insert_with(|| refresh.clone());
+        Ok(tokens)
     }
 
     /// A token for a mailbox, without its user ([`super::Grant::ClientCredentials`],
-    /// [`super::Grant::ServiceAccount`]).
-    pub async fn for_mailbox(&self, _mailbox: &str) -> Result<Tokens, TokenError> {
-        todo!()
+    /// [`super::Grant::ServiceAccount`]). It is kept until ten minutes before its
+    /// end, and asked for once, however many want it.
+    pub async fn for_mailbox(&self, mailbox: &str) -> Result<Tokens, TokenError> {
+        let kept = self.flight(mailbox);
+        let kept = kept.get(Kept::is_fresh, self.ask_for_mailbox(mailbox));
+        Ok(kept.await?.tokens)
+    }
+
+    /// The upstream refused the token of a mailbox: the next one is asked for.
+    pub async fn forget_for_mailbox(&self, mailbox: &str, refused: &Secret) {
+        let kept = self.flight(mailbox);
+        kept.forget(|kept| kept.tokens.access == *refused).await;
+    }
+
+    async fn ask_for_mailbox(&self, mailbox: &str) -> Result<Kept, TokenError> {
+        let scope = self.scope();
+        let form = match self.registration.grant {
+            Grant::ClientCredentials => {
+                let form = Form::new("client_credentials");
+                if scope.is_empty() {
+                    form
+                } else {
+                    form.with("scope", &scope)
+                }
+            }
+            Grant::ServiceAccount => {
+                let (_, token) = self.token_endpoint().await?;
+                let signer = self.signer()?;
+                let account = &self.registration.client_id;
+                let assertion =
+                    signer.for_mailbox(account, mailbox, &scope, token.as_str(), now())?;
+                Form::new(JWT_BEARER).with_secret("assertion", &assertion)
+            }
+            Grant::User => {
+                let reason = "somebody has to sign in at this provider";
+                return Err(TokenError::Misconfigured(reason.to_owned()));
+            }
+        };
+        let granted = self.ask(form).await.map_err(|problem| {
+            // There is nobody who could sign in again.
+            match problem.meaning {
+                TokenError::Refused(reason) => TokenError::Misconfigured(reason),
+                meaning => meaning,
+            }
+        })?;
+        Ok(Kept::new(granted.into_tokens(None)))
+    }
+
+    fn flight(&self, mailbox: &str) -> Arc<Flight<Kept>> {
+        let name = match self.registration.grant {
+            Grant::ServiceAccount => mailbox,
+            // One token opens every mailbox.
+            Grant::ClientCredentials | Grant::User => "",
+        };
+        let mut mailboxes = self
+            .mailboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = mailboxes.get(name) {
+            return Arc::clone(flight);
+        }
+        if mailboxes.len() >= MOST_MAILBOXES {
+            mailboxes.retain(|_, flight| !flight.is_idle(Kept::is_fresh));
+        }
+        if mailboxes.len() >= MOST_MAILBOXES {
+            mailboxes.clear();
+        }
+        let flight = Arc::new(Flight::new());
+        mailboxes.insert(name.to_owned(), Arc::clone(&flight));
+        flight
+    }
+
+    /// Whom the tokens are of.
+    async fn signed_in(
+        &self,
+        granted: Granted,
+        nonce: Option<&Secret>,
+    ) -> Result<Tokens, TokenError> {
+        if !self.asks_who() {
+            return Ok(granted.into_tokens(None));
+        }
+        let known = self.known().await?;
+        let mut subject = None;
+        if let Some(id_token) = &granted.id_token {
+            let issuer = known.endpoints.issuer.as_ref().map(Url::as_str);
+            let expected = Expected {
+                issuer,
+                client: &self.registration.client_id,
+                nonce,
+            };
+            let claims = Claims::of_id_token(id_token, &expected, now())?;
+            if claims.speaks() {
+                let identity = claims.identity();
+                return Ok(granted.into_tokens(identity));
+            }
+            subject = claims.sub;
+        }
+        let identity = match &known.endpoints.userinfo {
+            Some(userinfo) => self.userinfo(userinfo, &granted.access, subject).await?,
+            None => None,
+        };
+        Ok(granted.into_tokens(identity))
+    }
+
+    /// OpenID Connect Core §5.3.
+    async fn userinfo(
+        &self,
+        url: &Url,
+        access: &Secret,
+        subject: Option<String>,
+    ) -> Result<Option<String>, TokenError> {
+        let answer = self.http.get(url, bearer(access.reveal())).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            // The token is not for this.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(None),
+            status => {
+                return Err(TokenError::Temporary {
+                    reason: format!("userinfo: HTTP status {}", status.as_u16()),
+                    retry_after: answer.retry_after,
+                });
+            }
+        }
+        let claims = Claims::of_userinfo(&answer.body)
+            .ok_or_else(|| temporary("what userinfo says cannot be read"))?;
+        // §5.3.2: else it is of somebody else.
+        if subject.is_some() && claims.sub != subject {
+            let reason = "userinfo tells of somebody else";
+            return Err(TokenError::NotSignedIn(reason.to_owned()));
+        }
+        Ok(claims.identity())
+    }
+
+    /// Asks the token endpoint.
+    async fn ask(&self, form: Form) -> Result<Granted, Problem> {
+        let failed = |meaning| Problem {
+            code: String::new(),
+            meaning,
+        };
+        let (known, url) = self.token_endpoint().await.map_err(failed)?;
+        let proven = self.prove(form, &known, &url);
+        let (mut form, authorization) = proven.map_err(failed)?;
+        let answer = self.http.post(&url, form.text.finish(), authorization);
+        let answer = answer.await.map_err(failed)?;
+        let shown: Vec<&Secret> = form.shown.iter().collect();
+        answer::read(&answer, &shown)
+    }
+
+    /// Shows which client asks (RFC 6749 §2.3.1, RFC 7523 §2.2). `url` is where.
+    fn prove(
+        &self,
+        mut form: Form,
+        known: &Known,
+        url: &Url,
+    ) -> Result<(Form, Option<reqwest::header::HeaderValue>), TokenError> {
+        let client = &self.registration.client_id;
+        let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        match &self.registration.client_proof {
+            // An assertion for a mailbox names its client itself.
+            ClientProof::Certificate { .. } if self.registration.grant == Grant::ServiceAccount => {
+                Ok((form, None))
+            }
+            ClientProof::None => Ok((form.with("client_id", client), None)),
+            ClientProof::Secret(secret) if known.basic => {
+                let (user, password): (String, String) = (encode(client), encode(secret.reveal()));
+                let pair = STANDARD.encode(format!("{user}:{password}"));
+                form.shown.push(secret.clone());
+                Ok((form, sensitive(&format!("Basic {pair}"))))
+            }
+            ClientProof::Secret(secret) => {
+                let form = form.with("client_id", client);
+                Ok((form.with_secret("client_secret", secret), None))
+            }
+            ClientProof::Certificate { .. } => {
+                // The audience is the token endpoint, whichever endpoint is asked.
+                let audience = known.endpoints.token.as_ref().unwrap_or(url);
+                let assertion = self.signer()?.as_client(client, audience.as_str(), now())?;
+                let form = form
+                    .with("client_id", client)
+                    .with("client_assertion_type", CLIENT_ASSERTION);
+                Ok((form.with_secret("client_assertion", &assertion), None))
+            }
+        }
+    }
+
+    fn signer(&self) -> Result<&Signer, TokenError> {
+        self.signer
+            .as_ref()
+            .ok_or_else(|| TokenError::Misconfigured("the provider needs a private key".into()))
+    }
+
+    async fn token_endpoint(&self) -> Result<(Known, Url), TokenError> {
+        let known = self.known().await?;
+        match known.endpoints.token.clone() {
+            Some(url) => Ok((known, url)),
+            None => Err(TokenError::Misconfigured(
+                "the provider has no token_url".into(),
+            )),
+        }
+    }
+
+    /// What is known of the provider: as configured, and for the rest as its issuer
+    /// says.
+    async fn known(&self) -> Result<Known, TokenError> {
+        let endpoints = &self.registration.endpoints;
+        match &endpoints.issuer {
+            Some(issuer) if endpoints.are_incomplete(&self.registration.grant) => {
+                let ask = discover(&self.http, issuer, endpoints);
+                self.known.get(|_| true, ask).await
+            }
+            _ => Ok(Known::configured(endpoints)),
+        }
+    }
+
+    fn scope(&self) -> String {
+        self.registration.scopes.join(" ")
+    }
+
+    /// Whether the provider is asked who signs in.
+    fn asks_who(&self) -> bool {
+        self.registration.scopes.iter().any(|it| it == "openid")
     }
 }

@@ -8,11 +8,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use url::Url;
 
 use crate::secret::Secret;
 
+mod answer;
+mod assertion;
 mod client;
+mod device;
+mod discovery;
+mod flight;
+mod http;
+mod identity;
 mod presets;
 
 pub use client::Client;
@@ -51,7 +61,7 @@ pub enum Grant {
 }
 
 /// The authorisation server's URLs: https, or http on loopback.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// Where people are sent to sign in.
     pub authorization: Option<Url>,
@@ -61,8 +71,30 @@ pub struct Endpoints {
     pub device: Option<Url>,
     /// Who signed in, where the token response does not say (OpenID Connect).
     pub userinfo: Option<Url>,
-    /// OpenID Connect discovery: fills in what is `None` above.
+    /// What id tokens and callbacks (RFC 9207) must name. Where `authorization` or
+    /// `token` is needed and `None`, discovery (OpenID Connect, RFC 8414) fills in
+    /// all that is `None`.
     pub issuer: Option<Url>,
+}
+
+impl Endpoints {
+    /// Each that is known.
+    fn all(&self) -> impl Iterator<Item = &Url> {
+        let Self {
+            authorization,
+            token,
+            device,
+            userinfo,
+            issuer,
+        } = self;
+        [authorization, token, device, userinfo, issuer]
+            .into_iter()
+            .flatten()
+    }
+
+    fn are_incomplete(&self, grant: &Grant) -> bool {
+        self.token.is_none() || (*grant == Grant::User && self.authorization.is_none())
+    }
 }
 
 /// How a client proves which one it is.
@@ -90,6 +122,14 @@ impl fmt::Debug for ClientProof {
             Self::Certificate { .. } => "Certificate",
         })
     }
+}
+
+/// 256 random bits, in base64url: a state, a nonce, a verifier (RFC 7636 §4.1).
+fn random() -> Result<Secret, TokenError> {
+    let mut octets = zeroize::Zeroizing::new([0; 32]);
+    let filled = SystemRandom::new().fill(octets.as_mut());
+    filled.map_err(|_| http::temporary("the system gives no random numbers"))?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(octets)))
 }
 
 /// What an authorisation server gave.
