@@ -3,6 +3,7 @@
 //! Nothing but its form is checked here; values are checked where those of the
 //! configuration file are, with the same words.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Given, Origin, Overrides};
+use crate::secret::Secret;
 
 mod password;
 mod uidl;
@@ -249,6 +251,24 @@ struct Options {
         hide_env_values = true
     )]
     state: Option<OsString>,
+    /// File with the key that seals what accounts hold; POPGATE_ACCOUNTS_KEY may
+    /// have the key itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POPGATE_ACCOUNTS_KEY_FILE",
+        hide_env_values = true
+    )]
+    accounts_key_file: Option<OsString>,
+    /// File with the password of the operator's page; POPGATE_OPERATOR_PASSWORD may
+    /// have the password itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POPGATE_OPERATOR_PASSWORD_FILE",
+        hide_env_values = true
+    )]
+    operator_password_file: Option<OsString>,
     /// text or json
     #[arg(
         long,
@@ -349,7 +369,44 @@ fn overrides(matches: &ArgMatches) -> Overrides {
         state: path(matches, "state", "--state", "POPGATE_STATE"),
         log_format: text(matches, "log_format", "--log-format", "POPGATE_LOG_FORMAT"),
         log_level: text(matches, "log_level", "--log-level", "POPGATE_LOG"),
+        accounts_key: secret("POPGATE_ACCOUNTS_KEY"),
+        accounts_key_file: accounts_key_file(matches),
+        accounts_key_credential: accounts_key_credential(),
+        operator_password: secret("POPGATE_OPERATOR_PASSWORD"),
+        operator_password_file: path(
+            matches,
+            "operator_password_file",
+            "--operator-password-file",
+            "POPGATE_OPERATOR_PASSWORD_FILE",
+        ),
     }
+}
+
+fn accounts_key_file(matches: &ArgMatches) -> Option<Given<PathBuf>> {
+    path(
+        matches,
+        "accounts_key_file",
+        "--accounts-key-file",
+        "POPGATE_ACCOUNTS_KEY_FILE",
+    )
+}
+
+/// What systemd's LoadCredential= gives, where it does.
+fn accounts_key_credential() -> Option<Given<PathBuf>> {
+    let folder = env::var_os("CREDENTIALS_DIRECTORY").filter(|it| !it.is_empty())?;
+    let value = PathBuf::from(folder).join("popgate-accounts-key");
+    let origin = Origin::Environment("CREDENTIALS_DIRECTORY");
+    value.exists().then_some(Given { value, origin })
+}
+
+/// A secret that stands in a variable itself. No flag has one: arguments are seen
+/// by every user of the machine.
+fn secret(variable: &'static str) -> Option<Given<Secret>> {
+    let value = env::var(variable).ok().filter(|value| !value.is_empty())?;
+    Some(Given {
+        value: Secret::new(value),
+        origin: Origin::Environment(variable),
+    })
 }
 
 fn state_overrides(matches: &ArgMatches) -> Overrides {

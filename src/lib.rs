@@ -8,7 +8,7 @@
 //! | `state` | `popgate state`: backups of the store | `store` |
 //! | `uidl` | `popgate uidl`: carries unique ids over | `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
-//! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `maildrop`, `logging` |
+//! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `accounts`, `oauth2`, `maildrop`, `secret`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients, enrolment | `accounts`, `oauth2`, `secret`, `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `accounts`, `maildrop`, `sasl`, `metrics` |
 //! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `store`, `maildrop`, `sasl`, `secret` |

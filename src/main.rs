@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use popgate::accounts::{Accounts, Home};
 use popgate::cli::{self, EXIT_CONFIG, ImportFrom, Invocation, PasswordSource, UidlImport};
-use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved};
+use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved, Servers};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
-use popgate::server::Gateway;
 use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
+use popgate::server::{Gateway, UpstreamProbe};
 use popgate::store::{Access, OpenError, Store, control};
 use popgate::upstream::imap::Imap;
 use popgate::upstream::jmap::Jmap;
-use popgate::upstream::{Upstream, Upstreams};
+use popgate::upstream::{Reason, Upstream, Upstreams};
+use popgate::web::enrolment::Enrolment;
 use popgate::web::{self, Readiness};
 use popgate::{check, logging, state, uidl};
 use sd_notify::NotifyState;
@@ -87,7 +89,7 @@ fn check(
     let config = config::load(overrides, Purpose::Check)?;
     let policies = &config.server.policies;
     let has_store = config.state.is_some();
-    let login = match user {
+    let (login, home) = match user {
         Some(user) => {
             let password = password.read(&user)?;
             let credentials = Credentials::Password {
@@ -98,23 +100,28 @@ fn check(
             let admission = policies
                 .admit(credentials)
                 .with_context(|| format!("{user:?} names no folder that can be"))?;
-            check::Login {
+            let login = check::Login {
                 rules: admission.source.to_string(),
                 policy: admission.rules.policy,
                 credentials: Some(admission.credentials),
                 has_store,
-            }
+            };
+            (login, admission.rules.login.home)
         }
-        None => check::Login {
-            rules: Source::Gateway.to_string(),
-            policy: Arc::clone(&policies.gateway.policy),
-            credentials: None,
-            has_store,
-        },
+        None => {
+            let login = check::Login {
+                rules: Source::Gateway.to_string(),
+                policy: Arc::clone(&policies.gateway.policy),
+                credentials: None,
+                has_store,
+            };
+            (login, policies.gateway.login.home.clone())
+        }
     };
     log(&config);
+    let upstream = upstream_at(&config, &home)?;
     let runtime = runtime()?;
-    let code = runtime.block_on(check::run(config.upstream, login));
+    let code = runtime.block_on(check::run(upstream, login));
     runtime.shutdown_background();
     Ok(code)
 }
@@ -202,13 +209,35 @@ fn mailboxes(
     let folder = config
         .state
         .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
+    let own = config.upstream.ok_or_else(no_upstream)?;
     let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
     let mailboxes = uidl::Mailboxes {
-        upstream: upstream(config.upstream, store(&access), Arc::default()),
+        upstream: upstream(own, store(&access), Arc::default()),
         policies: config.server.policies,
         state: folder,
     };
     Ok((mailboxes, access))
+}
+
+/// The server where these mailboxes are.
+fn upstream_at(config: &Resolved, home: &Home) -> Result<config::Upstream, ConfigError> {
+    let url = match home {
+        Home::Gateway => return config.upstream.clone().ok_or_else(no_upstream),
+        Home::Provider(name) => match config.accounts.providers.get(name) {
+            Some(provider) => provider.upstream.as_str(),
+            None => return Err(no_upstream()),
+        },
+        Home::Upstream(url) => url,
+    };
+    let servers = &config.servers;
+    servers
+        .at(url)
+        .map_err(|problem| ConfigError::at(Origin::Missing("upstream"), problem))
+}
+
+fn no_upstream() -> ConfigError {
+    let problem = "this looks at the gateway's own upstream, and none is configured: set upstream (--upstream, POPGATE_UPSTREAM)";
+    ConfigError::at(Origin::Missing("upstream"), problem)
 }
 
 /// Starts the log with what is allowed by the configuration, but not good.
@@ -235,15 +264,17 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         None => None,
     };
     let metrics = Arc::new(Metrics::new());
-    let upstream = upstream(config.upstream, store.clone(), Arc::clone(&metrics));
-    let upstreams = Arc::new(Upstreams::new(
-        Some(upstream),
-        Box::new(|_| Err("only the gateway's own upstream is configured".into())),
-    ));
+    let upstreams = upstreams(config.upstream, config.servers, store.as_ref(), &metrics);
+    let gateway_upstream = config.accounts.gateway_upstream.clone();
+    // Where there is no store, there is nobody but who is at the upstream.
+    let accounts = store.clone().map(|store| {
+        let access = Access::Local(store);
+        Arc::new(Accounts::new(access, config.accounts, Arc::clone(&metrics)))
+    });
     let gateway = Gateway::bind(
         config.server,
         Arc::clone(&upstreams),
-        None,
+        accounts.clone(),
         Arc::clone(&metrics),
     )?;
     let operator = match config.http {
@@ -260,11 +291,20 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     }
     if let Some(server) = operator {
         let (readiness, drained) = (readiness.clone(), drained.clone());
+        let probe = UpstreamProbe::new(Arc::clone(&upstreams), gateway_upstream);
+        let enrolment = config
+            .enrolment
+            .zip(accounts)
+            .map(|(config, accounts)| Enrolment {
+                config: Arc::new(config),
+                accounts,
+                probe: Arc::new(probe),
+            });
         let site = web::Site {
             metrics,
             readiness,
             autoconfig: config.autoconfig,
-            enrolment: None,
+            enrolment,
         };
         tokio::spawn(server.run(site, drained));
     }
@@ -315,6 +355,22 @@ fn serve_store(folder: &Path, store: &Store, drained: CancellationToken) -> Opti
             None
         }
     }
+}
+
+/// The gateway's own upstream, and how others are made.
+fn upstreams(
+    own: Option<config::Upstream>,
+    servers: Servers,
+    store: Option<&Store>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Upstreams> {
+    let (store, metrics) = (store.cloned(), Arc::clone(metrics));
+    let own = own.map(|config| upstream(config, store.clone(), Arc::clone(&metrics)));
+    let make = move |url: &str| {
+        let config = servers.at(url).map_err(|problem| Reason::from(&*problem))?;
+        Ok(upstream(config, store.clone(), Arc::clone(&metrics)))
+    };
+    Arc::new(Upstreams::new(own, Box::new(make)))
 }
 
 fn upstream(

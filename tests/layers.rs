@@ -41,7 +41,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("web", &["accounts", "metrics", "secret"]),
     (
         "config",
-        &["web", "server", "import", "upstream", "maildrop", "logging"],
+        &[
+            "web", "server", "import", "upstream", "accounts", "oauth2", "maildrop", "secret",
+            "logging",
+        ],
     ),
     ("cli", &["config", "secret"]),
     ("check", &["config", "upstream", "maildrop", "sasl"]),

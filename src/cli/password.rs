@@ -4,21 +4,18 @@
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
 use zeroize::Zeroizing;
 
-use crate::config::{ConfigError, Given, Origin};
+use crate::config::{ConfigError, Given, LONGEST_SECRET as LONGEST, Origin, read_secret};
 use crate::secret::Secret;
 
 const VARIABLE: &str = "POPGATE_PASSWORD";
 const OF_OLD_SERVER: &str = "POPGATE_FROM_PASSWORD";
-
-/// Octets of the longest password that is read.
-const LONGEST: usize = 16 * 1024;
 
 /// Where a password comes from.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ impl PasswordSource {
     pub fn read_if_set(&self) -> Result<Option<Secret>, ConfigError> {
         let by_flag = |file: &Given<PathBuf>| matches!(file.origin, Origin::Flag(_));
         if let Some(file) = self.file.as_ref().filter(|file| by_flag(file)) {
-            return from_file(file).map(Some);
+            return read_secret(file).map(Some);
         }
         if let Some(password) = env::var_os(self.variable).filter(|password| !password.is_empty()) {
             let origin = Origin::Environment(self.variable);
@@ -55,7 +52,7 @@ impl PasswordSource {
                 .map_err(wrong)
                 .map(Some);
         }
-        self.file.as_ref().map(from_file).transpose()
+        self.file.as_ref().map(read_secret).transpose()
     }
 
     /// The password: from `--password-file`, POPGATE_PASSWORD,
@@ -75,34 +72,6 @@ impl PasswordSource {
         from_terminal(&terminal, user)
             .map_err(|error| missing(format!("no password was typed: {error}")))
     }
-}
-
-fn from_file(given: &Given<PathBuf>) -> Result<Secret, ConfigError> {
-    let wrong = |problem: String| ConfigError::at(given.origin.clone(), problem);
-    let name = given.value.display();
-    let octets =
-        read(&given.value).map_err(|error| wrong(format!("cannot read {name}: {error}")))?;
-    if octets.len() > LONGEST {
-        return Err(wrong(format!("{name} is too long for a password")));
-    }
-    let Ok(text) = std::str::from_utf8(&octets) else {
-        return Err(wrong(format!("{name} is not UTF-8 text")));
-    };
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() {
-        return Err(wrong(format!("{name} is empty")));
-    }
-    Ok(Secret::from(text))
-}
-
-fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // All at once: a buffer that grows leaves copies behind.
-    let mut octets = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    File::open(path)?
-        .take(LONGEST as u64 + 1)
-        .read_to_end(&mut octets)?;
-    Ok(octets)
 }
 
 fn from_terminal(mut terminal: &File, user: &str) -> io::Result<Secret> {

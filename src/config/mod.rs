@@ -9,20 +9,30 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::logging;
+use crate::secret::Secret;
 
+mod accounts;
 mod address;
 mod autoconfig;
 mod bounds;
+mod enrolment;
+mod login;
 mod old_server;
 mod policies;
+mod presets;
+mod providers;
 mod resolve;
+mod secret_file;
+mod servers;
 mod settings;
 mod trust;
 mod url;
 mod values;
 
 pub use old_server::old_server;
-pub use resolve::{Resolved, Upstream, resolve};
+pub use resolve::{Resolved, resolve};
+pub use secret_file::{LONGEST_SECRET, read_secret};
+pub use servers::{Servers, Upstream};
 pub use settings::Settings;
 
 /// A value, and where it was set.
@@ -120,13 +130,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Whether a mail service is to be started, or only its upstream looked at.
+/// Whether a mail service is to be started, or only a part of it looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// `popgate serve`: listeners are needed.
     Serve,
     /// `popgate check`: listeners are checked where they are configured.
     Check,
+    /// `popgate account`: certificates, and the operator's password, are not read:
+    /// whoever runs it may not be allowed to.
+    Account,
 }
 
 /// What flags and environment say. `None` or empty: the file decides.
@@ -147,6 +160,13 @@ pub struct Overrides {
     pub state: Option<Given<PathBuf>>,
     pub log_format: Option<Given<String>>,
     pub log_level: Option<Given<String>>,
+    /// The keys that seal what accounts hold.
+    pub accounts_key: Option<Given<Secret>>,
+    pub accounts_key_file: Option<Given<PathBuf>>,
+    /// The same, where no other way is said.
+    pub accounts_key_credential: Option<Given<PathBuf>>,
+    pub operator_password: Option<Given<Secret>>,
+    pub operator_password_file: Option<Given<PathBuf>>,
 }
 
 /// Both stages, for a command that needs only the state folder.

@@ -7,9 +7,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::login::{Decision, Homes};
 use super::settings::{GivenRules, NamedRules};
 use super::{ConfigError, Given, Settings};
-use crate::maildrop::{FolderName, Ingredient, Policy, UniqueIdFormat};
+use crate::maildrop::{FolderName, Ingredient, Policy, UniqueIdFormat, UniqueIdFormatError};
 use crate::server::policies::{Policies, Rules};
 
 /// The protocol of the mailboxes' server: not every unique id can be made of
@@ -29,24 +30,25 @@ const LONGEST_SEPARATOR: usize = 16;
 /// The rules of all logins.
 pub(super) fn policies(
     settings: &Settings,
-    protocol: Protocol,
+    homes: &Homes,
     warnings: &mut Vec<String>,
 ) -> Result<Policies, ConfigError> {
+    let of_gateway = homes.of_gateway(settings)?;
     let mut inheritance = Inheritance {
-        protocol,
+        homes,
         has_state: settings.state.is_some(),
         warnings,
     };
-    let gateway = inheritance.rules(&settings.rules, &Rules::default())?;
+    let gateway = inheritance.gateway(&settings.rules, &of_gateway)?;
     let mut domains = HashMap::new();
     for written in &settings.domains {
         let name = domain(written)?;
-        let rules = inheritance.rules(&written.rules, &gateway)?;
+        let rules = inheritance.domain(&written.rules, &gateway, &of_gateway)?;
         insert(&mut domains, &written.name, name, rules)?;
     }
     let mut accounts = HashMap::new();
     for written in &settings.accounts {
-        let name = account(&written.name)?;
+        let name = account(written)?;
         let of_domain = name.rsplit_once('@').and_then(|(_, it)| domains.get(it));
         let above = of_domain.unwrap_or(&gateway);
         let rules = inheritance.rules(&written.rules, above)?;
@@ -80,8 +82,18 @@ fn name(given: &Given<String>) -> Result<String, ConfigError> {
     Ok(name)
 }
 
-fn account(given: &Given<String>) -> Result<String, ConfigError> {
+fn account(written: &NamedRules) -> Result<String, ConfigError> {
+    let NamedRules { name: given, rules } = written;
     let name = name(given)?;
+    if let Some(home) = [&rules.upstream, &rules.provider, &rules.login]
+        .into_iter()
+        .flatten()
+        .next()
+    {
+        return Err(home.wrong(
+            "is for domains: an account that has its mail elsewhere is made by `popgate account add`",
+        ));
+    }
     if name.starts_with("recent:") {
         return Err(given
             .wrong("asks for recent mail, which is not part of a user's name: leave out recent:"));
@@ -137,12 +149,47 @@ fn separator(settings: &Settings) -> Result<Option<Option<String>>, ConfigError>
 
 /// Puts tables above others.
 struct Inheritance<'a> {
-    protocol: Protocol,
+    homes: &'a Homes,
     has_state: bool,
     warnings: &'a mut Vec<String>,
 }
 
 impl Inheritance<'_> {
+    fn gateway(&mut self, written: &GivenRules, login: &Decision) -> Result<Rules, ConfigError> {
+        let above = Rules {
+            login: login.login.clone(),
+            ..Rules::default()
+        };
+        self.rules(written, &above)
+    }
+
+    fn domain(
+        &mut self,
+        written: &GivenRules,
+        gateway: &Rules,
+        login: &Decision,
+    ) -> Result<Rules, ConfigError> {
+        let decided = self.homes.of_domain(written, login, self.warnings)?;
+        let above = Rules {
+            login: decided.login,
+            ..gateway.clone()
+        };
+        let rules = self.rules(written, &above)?;
+        let home = [&written.provider, &written.upstream];
+        let Some(home) = home.into_iter().flatten().next() else {
+            return Ok(rules);
+        };
+        // What fits the gateway's upstream need not fit this one.
+        if let (Some(format), None) = (&rules.policy.unique_ids, &written.unique_ids)
+            && let Some(problem) = self.unfit(format, &rules)
+        {
+            return Err(home.wrong(format!(
+                "is there with unique_ids as above, and those it cannot have; set unique_ids in this [domain], too: it {problem}"
+            )));
+        }
+        Ok(rules)
+    }
+
     /// What a table says, and for the rest what the one above it says.
     fn rules(&mut self, written: &GivenRules, above: &Rules) -> Result<Rules, ConfigError> {
         let mut rules = above.clone();
@@ -161,11 +208,16 @@ impl Inheritance<'_> {
             policy.shared = Some(shared.value.clone());
         }
         if let Some(unique_ids) = &written.unique_ids {
-            policy.unique_ids = Some(self.unique_ids(unique_ids)?);
+            policy.unique_ids = Some(parse_format(unique_ids)?);
         }
         self.window(written, policy)?;
         if let Some(delay) = &written.login_delay {
             rules.login_delay = Some(delay.value.0).filter(|it| !it.is_zero());
+        }
+        if let (Some(given), Some(format)) = (&written.unique_ids, &rules.policy.unique_ids)
+            && let Some(problem) = self.unfit(format, &rules)
+        {
+            return Err(given.wrong(problem));
         }
         Ok(rules)
     }
@@ -202,18 +254,20 @@ impl Inheritance<'_> {
         Ok(())
     }
 
-    fn unique_ids(&self, given: &Given<String>) -> Result<UniqueIdFormat, ConfigError> {
-        let format = given
-            .value
-            .parse::<UniqueIdFormat>()
-            .map_err(|error| given.wrong(error.to_string()))?;
-        for ingredient in format.ingredients() {
-            if let Some(problem) = missing(self.protocol, ingredient) {
-                return Err(given.wrong(problem));
-            }
-        }
-        Ok(format)
+    /// Why mailboxes that are there cannot have such unique ids.
+    fn unfit(&self, format: &UniqueIdFormat, rules: &Rules) -> Option<&'static str> {
+        let protocol = self.homes.protocol(&rules.login.home)?;
+        format
+            .ingredients()
+            .find_map(|ingredient| missing(protocol, ingredient))
     }
+}
+
+fn parse_format(given: &Given<String>) -> Result<UniqueIdFormat, ConfigError> {
+    given
+        .value
+        .parse()
+        .map_err(|error: UniqueIdFormatError| given.wrong(error.to_string()))
 }
 
 /// Why a server of this kind never tells what a unique id is to be made of.

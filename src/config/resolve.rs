@@ -1,5 +1,6 @@
 //! The second stage: ready objects, or the first thing that is wrong.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,12 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::policies::{self, Protocol};
-use super::{ConfigError, Given, Purpose, Settings, address, autoconfig, bounds, trust, url};
+use ::url::Url;
+
+use super::login::{Homes, NOTHING};
+use super::servers::{self, Servers, Upstream};
+use super::{
+    ConfigError, Given, Purpose, Settings, accounts, address, autoconfig, bounds, enrolment,
+    policies, providers,
+};
 use crate::logging;
 use crate::server::config::{Config, Listener, Security};
 use crate::server::tls::{CertificateError, Certificates};
-use crate::upstream::{Economy, Rest, imap, jmap};
 use crate::web;
 
 /// What a configuration comes to.
@@ -21,14 +27,25 @@ use crate::web;
 pub struct Resolved {
     /// The POP3 front.
     pub server: Config,
-    /// The mailboxes behind it.
-    pub upstream: Upstream,
+    /// The mailboxes behind it, where they are at one place.
+    pub upstream: Option<Upstream>,
+    /// Mailboxes elsewhere.
+    pub servers: Servers,
+    /// Accounts of popgate's own.
+    pub accounts: crate::accounts::Config,
     /// What the listeners show, to be watched and reloaded.
     pub certificates: Option<Arc<Certificates>>,
     /// Where metrics and health are served.
     pub http: Option<SocketAddr>,
     /// What mail clients are told there.
     pub autoconfig: Option<web::autoconfig::Config>,
+    /// The pages where people enrol.
+    pub enrolment: Option<web::enrolment::Config>,
+    /// Where browsers of people end who sign in at a provider for `popgate account`,
+    /// by its name.
+    pub redirects: BTreeMap<String, Url>,
+    /// Where clients find POP3, as far as is known.
+    pub reached: Option<web::enrolment::Reached>,
     /// A folder that exists and can be written to.
     pub state: Option<PathBuf>,
     /// How to log.
@@ -37,70 +54,74 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
-/// The mailboxes' server, by the protocol it speaks.
-#[derive(Clone, Debug)]
-pub enum Upstream {
-    /// IMAP.
-    Imap(imap::Config),
-    /// JMAP.
-    Jmap(jmap::Config),
-}
-
-impl Upstream {
-    fn economy(&mut self) -> &mut Economy {
-        match self {
-            Self::Imap(config) => &mut config.economy,
-            Self::Jmap(config) => &mut config.economy,
-        }
-    }
-}
-
 /// Makes ready objects of settings. Nothing is bound; files are only read. The
 /// state folder is made where it is missing, last of all.
 pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigError> {
     let mut warnings = Vec::new();
     let log = log(&settings)?;
-    let mut upstream = upstream(&settings, &mut warnings)?;
-    if purpose != Purpose::Serve {
-        // Nobody would come back for a connection.
-        upstream.economy().rest = Rest::OFF;
+    let serves = purpose == Purpose::Serve;
+    let upstream = servers::gateway(&settings, serves, &mut warnings)?;
+    let mut servers = Servers::new(&settings, serves)?;
+    let providers = providers::resolve(&settings, &mut servers, &mut warnings)?;
+    let homes = homes(&settings, upstream.as_ref(), providers);
+    if upstream.is_none() && !homes.accounts_alone {
+        return Err(ConfigError::missing("upstream", NOTHING));
     }
     let limits = bounds::limits(&settings)?;
     let timeouts = bounds::timeouts(&settings)?;
     let http = http(&settings, &mut warnings)?;
     let addresses = Addresses::of(&settings, http)?;
-    if purpose == Purpose::Serve && addresses.pop3.is_empty() && addresses.pop3s.is_empty() {
+    if serves && addresses.pop3.is_empty() && addresses.pop3s.is_empty() {
         return Err(ConfigError::missing(
             "pop3s",
             "no listener is configured: set pop3s (--pop3s, POPGATE_POP3S) for TLS, usually on port 995, or pop3 for STLS, usually on port 110",
         ));
     }
-    let certificates = certificates(&settings, &addresses, &mut warnings)?;
+    let certificates = match purpose {
+        Purpose::Account => None,
+        Purpose::Serve | Purpose::Check => certificates(&settings, &addresses, &mut warnings)?,
+    };
     let allow_cleartext = settings
         .allow_cleartext
         .as_ref()
         .is_some_and(|given| given.value);
-    warn_of_cleartext(
-        &addresses,
-        allow_cleartext,
-        certificates.is_some(),
-        &mut warnings,
-    );
-    let reached = autoconfig::Reached {
-        http: http.is_some() || purpose == Purpose::Check,
+    let stls = certificates.is_some() || settings.cert.is_some();
+    warn_of_cleartext(&addresses, allow_cleartext, stls, &mut warnings);
+    let listeners = autoconfig::Reached {
+        http: http.is_some() || !serves,
         pop3s: addresses.pop3s.first().map(SocketAddr::port),
         pop3: addresses.pop3.first().map(SocketAddr::port),
-        stls: certificates.is_some(),
+        stls,
     };
-    let autoconfig = autoconfig::resolve(&settings, reached, &mut warnings)?;
-    let protocol = match &upstream {
-        Upstream::Imap(_) => Protocol::Imap,
-        Upstream::Jmap(_) => Protocol::Jmap,
-    };
+    let autoconfig = autoconfig::resolve(&settings, listeners, &mut warnings)?;
+    let public_url = enrolment::public_url(&settings)?;
+    let reached = enrolment::reached(
+        &settings,
+        public_url.as_ref(),
+        autoconfig.as_ref(),
+        listeners,
+    )?;
+    let accounts = accounts::resolve(
+        &settings,
+        &homes.providers,
+        homes.gateway.as_ref(),
+        public_url.as_ref().map(|given| given.value.clone()),
+        &mut warnings,
+    )?;
+    let enrolment = enrolment::resolve(
+        &settings,
+        public_url,
+        &homes.providers,
+        reached.as_ref(),
+        listeners,
+        purpose,
+        &mut warnings,
+    )?;
+    let redirects = providers::redirects(&settings, enrolment.as_ref())?;
     let server = Config {
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
-        policies: policies::policies(&settings, protocol, &mut warnings)?,
+        policies: policies::policies(&settings, &homes, &mut warnings)?,
         replace_nul: settings
             .replace_nul
             .as_ref()
@@ -116,13 +137,41 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
     Ok(Resolved {
         server,
         upstream,
+        servers,
+        accounts,
         certificates,
         http,
         autoconfig,
+        enrolment,
+        redirects,
+        reached,
         state,
         log,
         warnings,
     })
+}
+
+/// Everywhere that mailboxes may be.
+fn homes(
+    settings: &Settings,
+    upstream: Option<&Upstream>,
+    providers: providers::Resolved,
+) -> Homes {
+    let gateway = settings.upstream.as_ref().zip(upstream);
+    let elsewhere = settings.domains.iter().any(|domain| {
+        let rules = &domain.rules;
+        rules.upstream.is_some() || rules.provider.is_some()
+    });
+    Homes {
+        gateway: gateway.map(|(given, upstream)| (given.value.clone(), upstream.protocol())),
+        accounts_alone: !providers.is_empty()
+            || elsewhere
+            || settings.accounts_key.is_some()
+            || settings.accounts_key_file.is_some(),
+        providers,
+        auth_http: settings.auth_http.url.is_some(),
+        has_state: settings.state.is_some(),
+    }
 }
 
 fn log(settings: &Settings) -> Result<logging::Config, ConfigError> {
@@ -140,115 +189,6 @@ fn log(settings: &Settings) -> Result<logging::Config, ConfigError> {
             .map_err(|error| level.wrong(format!("{error}")))?;
     }
     Ok(config)
-}
-
-fn upstream(settings: &Settings, warnings: &mut Vec<String>) -> Result<Upstream, ConfigError> {
-    let Some(given) = &settings.upstream else {
-        return Err(ConfigError::missing(
-            "upstream",
-            "no upstream is configured: set upstream (--upstream, POPGATE_UPSTREAM) to the URL of the mail server, like imaps://mail.example.com or https://mail.example.com/jmap/session",
-        ));
-    };
-    match url::parse(&given.value).map_err(|problem| given.wrong(problem))? {
-        url::Server::Imap(server) => {
-            imap_upstream(settings, given, server, warnings).map(Upstream::Imap)
-        }
-        url::Server::Jmap(server) => jmap_upstream(settings, given, server).map(Upstream::Jmap),
-    }
-}
-
-fn imap_upstream(
-    settings: &Settings,
-    given: &Given<String>,
-    server: url::ImapServer,
-    warnings: &mut Vec<String>,
-) -> Result<imap::Config, ConfigError> {
-    if let Some(hosts) = settings
-        .trusted_hosts
-        .as_ref()
-        .filter(|it| !it.value.is_empty())
-    {
-        return Err(hosts.wrong("is for JMAP: an IMAP server has one host"));
-    }
-    let cleartext = server.security == imap::Security::Cleartext;
-    if cleartext && !url::is_loopback(&server.host) {
-        warnings.push(format!(
-            "PASSWORDS AND MAIL CROSS THE NETWORK UNPROTECTED to {}: use imaps:// or imap+starttls:// unless every hop is trusted",
-            server.name
-        ));
-    }
-    Ok(imap::Config {
-        name: server.name,
-        realm: None,
-        host: server.host,
-        port: server.port,
-        security: server.security,
-        tls: trusted(settings, given, cleartext)?,
-        send_client_address: settings
-            .send_client_address
-            .as_ref()
-            .is_some_and(|given| given.value),
-        timeouts: bounds::upstream_timeouts(settings)?,
-        limits: bounds::upstream_limits(settings)?,
-        economy: bounds::economy(settings),
-    })
-}
-
-fn jmap_upstream(
-    settings: &Settings,
-    given: &Given<String>,
-    server: url::JmapServer,
-) -> Result<jmap::Config, ConfigError> {
-    if let Some(send) = settings.send_client_address.as_ref().filter(|it| it.value) {
-        return Err(send.wrong("is for IMAP: JMAP has no way to tell the client's address"));
-    }
-    let origins = match &settings.trusted_hosts {
-        Some(hosts) => jmap::Origins::new(&server.resource, &hosts.value)
-            .map_err(|problem| hosts.wrong(problem))?,
-        None => {
-            jmap::Origins::new(&server.resource, &[]).map_err(|problem| given.wrong(problem))?
-        }
-    };
-    let elsewhere = settings
-        .trusted_hosts
-        .as_ref()
-        .is_some_and(|it| !it.value.is_empty());
-    let cleartext = server.resource.scheme() == "http" && !elsewhere;
-    let timeouts = bounds::upstream_timeouts(settings)?;
-    let limits = bounds::upstream_limits(settings)?;
-    Ok(jmap::Config {
-        name: server.name,
-        realm: None,
-        resource: server.resource,
-        origins,
-        tls: trusted(settings, given, cleartext)?,
-        timeouts: jmap::Timeouts {
-            connect: timeouts.connect,
-            silence: timeouts.silence,
-            command: timeouts.command,
-        },
-        limits: jmap::Limits {
-            message: limits.literal,
-            answer: jmap::Limits::ANSWER,
-            messages: usize::try_from(limits.messages).unwrap_or(usize::MAX),
-        },
-        economy: bounds::economy(settings),
-    })
-}
-
-/// Whom the upstream's certificate must come from.
-fn trusted(
-    settings: &Settings,
-    upstream: &Given<String>,
-    cleartext: bool,
-) -> Result<Arc<rustls::ClientConfig>, ConfigError> {
-    match &settings.ca_file {
-        Some(ca_file) => trust::only(&ca_file.value).map_err(|problem| ca_file.wrong(problem)),
-        None if cleartext => trust::nobody().map_err(|problem| upstream.wrong(problem)),
-        None => {
-            trust::system("ca_file").map_err(|problem| ConfigError::missing("ca_file", problem))
-        }
-    }
 }
 
 fn http(

@@ -12,19 +12,25 @@ use toml::de::DeTable;
 use super::autoconfig::AutoconfigTable;
 use super::values::{Age, Count, Octets, OneOrMore, Period};
 use super::{ConfigError, Given, Origin, Overrides};
+use crate::secret::Secret;
 
+mod accounts;
 mod place;
 mod rules;
 
-use place::{Place, quoted, unknown};
+pub(super) use accounts::{
+    AccountsTable, AlarmTable, AuthHttpTable, EnrolmentTable, NamedProvider, ProviderTable,
+};
+pub(super) use place::quoted;
+use place::{Place, unknown};
 pub(super) use rules::{GivenRules, NamedRules};
 use rules::{RulesTable, Tables};
 
 /// A larger file is not a configuration.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// Every key of the file, for suggestions. Domains and accounts have names
-/// instead of `NAME`.
+/// Every key of the file, for suggestions. Domains, accounts and providers have
+/// names instead of `NAME`.
 pub(super) const KEYS: &[&str] = &[
     "pop3",
     "pop3s",
@@ -32,6 +38,8 @@ pub(super) const KEYS: &[&str] = &[
     "key",
     "allow_cleartext",
     "upstream",
+    "default_provider",
+    "login",
     "ca_file",
     "delete",
     "seen",
@@ -49,6 +57,9 @@ pub(super) const KEYS: &[&str] = &[
     "replace_nul",
     "send_client_address",
     "trusted_hosts",
+    "domain.NAME.upstream",
+    "domain.NAME.provider",
+    "domain.NAME.login",
     "domain.NAME.delete",
     "domain.NAME.seen",
     "domain.NAME.folders",
@@ -66,6 +77,43 @@ pub(super) const KEYS: &[&str] = &[
     "account.NAME.expire_after",
     "account.NAME.login_delay",
     "account.NAME.unique_ids",
+    "accounts.key_file",
+    "accounts.locked_by_password",
+    "provider.NAME.preset",
+    "provider.NAME.title",
+    "provider.NAME.upstream",
+    "provider.NAME.trusted_hosts",
+    "provider.NAME.grant",
+    "provider.NAME.client_id",
+    "provider.NAME.client_secret_file",
+    "provider.NAME.certificate_key_file",
+    "provider.NAME.thumbprint",
+    "provider.NAME.tenant",
+    "provider.NAME.scopes",
+    "provider.NAME.authorization_url",
+    "provider.NAME.authorization_parameters",
+    "provider.NAME.token_url",
+    "provider.NAME.device_url",
+    "provider.NAME.userinfo_url",
+    "provider.NAME.issuer",
+    "provider.NAME.redirect_url",
+    "provider.NAME.ca_file",
+    "provider.NAME.user",
+    "provider.NAME.password_file",
+    "auth_http.url",
+    "auth_http.ca_file",
+    "auth_http.timeout",
+    "enrolment.public_url",
+    "enrolment.domains",
+    "enrolment.providers",
+    "enrolment.title",
+    "enrolment.host",
+    "enrolment.operator_password_file",
+    "alarm.webhook",
+    "alarm.command",
+    "alarm.ca_file",
+    "alarm.patience",
+    "alarm.notice",
     "limits.connections",
     "limits.connections_per_address",
     "limits.buffered_octets",
@@ -109,10 +157,18 @@ pub struct Settings {
     pub(super) key: Option<Given<PathBuf>>,
     pub(super) allow_cleartext: Option<Given<bool>>,
     pub(super) upstream: Option<Given<String>>,
+    pub(super) default_provider: Option<Given<String>>,
     pub(super) ca_file: Option<Given<PathBuf>>,
     pub(super) rules: GivenRules,
     pub(super) domains: Vec<NamedRules>,
     pub(super) accounts: Vec<NamedRules>,
+    pub(super) providers: Vec<NamedProvider>,
+    /// The keys themselves, of the environment.
+    pub(super) accounts_key: Option<Given<Secret>>,
+    pub(super) accounts_key_file: Option<Given<PathBuf>>,
+    /// The password itself, of the environment.
+    pub(super) operator_password: Option<Given<Secret>>,
+    pub(super) operator_password_file: Option<Given<PathBuf>>,
     pub(super) folder_separator: Option<Given<String>>,
     pub(super) recent: Option<Given<Age>>,
     pub(super) http: Option<Given<String>>,
@@ -131,6 +187,10 @@ pub struct Settings {
     pub(super) upstream_rest: UpstreamRestTable,
     pub(super) read_ahead: ReadAheadTable,
     pub(super) autoconfig: AutoconfigTable,
+    pub(super) accounts_table: AccountsTable,
+    pub(super) auth_http: AuthHttpTable,
+    pub(super) enrolment: EnrolmentTable,
+    pub(super) alarm: AlarmTable,
     text: Text,
 }
 
@@ -146,6 +206,8 @@ struct Document {
     key: Written<String>,
     allow_cleartext: Written<bool>,
     upstream: Written<String>,
+    default_provider: Written<String>,
+    login: Written<String>,
     ca_file: Written<String>,
     delete: Written<String>,
     seen: Written<String>,
@@ -159,6 +221,11 @@ struct Document {
     recent: Written<Age>,
     domain: Tables,
     account: Tables,
+    accounts: AccountsTable,
+    provider: accounts::Tables,
+    auth_http: AuthHttpTable,
+    enrolment: EnrolmentTable,
+    alarm: AlarmTable,
     http: Written<String>,
     state: Written<String>,
     session_takeover: Written<bool>,
@@ -267,6 +334,9 @@ impl Settings {
             None => text.given("allow_cleartext", file.allow_cleartext),
         };
         let rules = RulesTable {
+            upstream: None,
+            provider: None,
+            login: file.login,
             delete: file.delete,
             seen: file.seen,
             folders: file.folders,
@@ -278,6 +348,11 @@ impl Settings {
             unique_ids: file.unique_ids,
         };
         let rules = text.rules("", rules);
+        let key_file = text.path("accounts.key_file", file.accounts.key_file.clone());
+        let operator_password_file = text.path(
+            "enrolment.operator_password_file",
+            file.enrolment.operator_password_file.clone(),
+        );
         Ok(Self {
             pop3: or_list(over.pop3, text.list("pop3", file.pop3)),
             pop3s: or_list(over.pop3s, text.list("pop3s", file.pop3s)),
@@ -287,6 +362,7 @@ impl Settings {
             upstream: over
                 .upstream
                 .or_else(|| text.given("upstream", file.upstream)),
+            default_provider: text.given("default_provider", file.default_provider),
             ca_file: path(over.ca_file.or_else(|| text.path("ca_file", file.ca_file)))?,
             rules: GivenRules {
                 delete: over.delete.or(rules.delete),
@@ -294,6 +370,12 @@ impl Settings {
             },
             domains: text.named("domain", file.domain),
             accounts: text.named("account", file.account),
+            providers: text.providers(file.provider),
+            accounts_key: over.accounts_key,
+            accounts_key_file: path(over.accounts_key_file.or(key_file))?
+                .or(over.accounts_key_credential),
+            operator_password: over.operator_password,
+            operator_password_file: path(over.operator_password_file.or(operator_password_file))?,
             folder_separator: text.given("folder_separator", file.folder_separator),
             recent: text.given("recent", file.recent),
             http: over.http.or_else(|| text.given("http", file.http)),
@@ -315,6 +397,10 @@ impl Settings {
             upstream_rest: file.upstream_rest,
             read_ahead: file.read_ahead,
             autoconfig: file.autoconfig,
+            accounts_table: file.accounts,
+            auth_http: file.auth_http,
+            enrolment: file.enrolment,
+            alarm: file.alarm,
             text,
         })
     }
@@ -327,6 +413,15 @@ impl Settings {
             value: written.get_ref().clone(),
             origin,
         })
+    }
+
+    /// A path of one of the tables.
+    pub(super) fn path(
+        &self,
+        key: &str,
+        written: &Written<String>,
+    ) -> Result<Option<Given<PathBuf>>, ConfigError> {
+        path(self.text.path(key, written.clone()))
     }
 
     /// The strings of one of the tables, each with its origin.

@@ -128,6 +128,29 @@ pub(super) fn authority(url: &Url, default_port: u16, expected: &str) -> Result<
     Ok(Authority { name, host, port })
 }
 
+/// Reads the URL of a service that popgate asks over HTTP: https, or http on
+/// loopback.
+pub(super) fn service(text: &str) -> Result<Url, String> {
+    const EXPECTED: &str = "https://host/path, or http:// on loopback";
+    let url = read(text, EXPECTED)?;
+    match url.scheme() {
+        "https" => {}
+        "http" if url.host_str().is_some_and(is_loopback) => {}
+        "http" => return Err("http:// is for loopback only: use https://".to_owned()),
+        _ => return Err(format!("the scheme is not known: expected {EXPECTED}")),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL must not hold credentials".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("the URL has no # part here".to_owned());
+    }
+    if url.port() == Some(0) {
+        return Err("port 0 is no port to connect to".to_owned());
+    }
+    Ok(url)
+}
+
 fn no_credentials(url: &Url) -> Result<(), String> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(());

@@ -25,6 +25,7 @@ mod lock;
 mod login_delay;
 mod opening;
 pub mod policies;
+mod probe;
 mod record;
 mod refusal;
 pub mod tls;
@@ -34,6 +35,7 @@ use connection::Context;
 use guard::Guard;
 use listener::{Admission, Listener};
 use login_delay::LoginDelays;
+pub use probe::UpstreamProbe;
 
 /// Descriptors for everything but connections.
 const SPARE_DESCRIPTORS: u64 = 32;

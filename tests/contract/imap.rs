@@ -321,7 +321,7 @@ pub fn upstream(url: &str, ca_file: Option<PathBuf>, delete: &DeletePolicy) -> S
         ..Overrides::default()
     };
     let config = config::load(overrides, Purpose::Check).unwrap();
-    let upstream: Arc<dyn Upstream> = match config.upstream {
+    let upstream: Arc<dyn Upstream> = match config.upstream.unwrap() {
         config::Upstream::Imap(config) => Arc::new(ImapUpstream::new(config, None)),
         config::Upstream::Jmap(config) => Arc::new(JmapUpstream::new(config, None)),
     };

@@ -64,7 +64,7 @@ impl Seam {
             ..Overrides::default()
         };
         let loaded = config::load(overrides, Purpose::Check).unwrap();
-        let config::Upstream::Jmap(mut config) = loaded.upstream else {
+        let Some(config::Upstream::Jmap(mut config)) = loaded.upstream else {
             panic!("{url} is no JMAP");
         };
         config.economy = Economy::default();

@@ -17,8 +17,8 @@ pub fn imap_config(url: &str) -> Config {
         ..Overrides::default()
     };
     match config::load(overrides, Purpose::Check).unwrap().upstream {
-        config::Upstream::Imap(config) => config,
-        config::Upstream::Jmap(_) => panic!("not IMAP"),
+        Some(config::Upstream::Imap(config)) => config,
+        _ => panic!("not IMAP"),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::config::Origin;
 use crate::maildrop::{DeletePolicy, Policy, UniqueIdFormat};
 use crate::server::config::{Limits, Timeouts};
 use crate::server::policies::Policies;
+use crate::upstream::{Rest, imap};
 
 const EXAMPLE: &str = include_str!("../../../deploy/popgate.toml");
 
@@ -30,8 +31,8 @@ fn policy(config: &Resolved) -> &Policy {
 
 fn imap(config: &Resolved) -> &imap::Config {
     match &config.upstream {
-        Upstream::Imap(config) => config,
-        Upstream::Jmap(_) => panic!("this is IMAP"),
+        Some(Upstream::Imap(config)) => config,
+        _ => panic!("this is IMAP"),
     }
 }
 
@@ -227,7 +228,7 @@ fn a_jmap_upstream_and_what_is_not_for_it() {
     };
     let config = with("delete = \"refuse\"\nupstream_limits.literal = \"1 MiB\"").unwrap();
     assert_eq!(policy(&config).delete, DeletePolicy::Refuse);
-    let Upstream::Jmap(jmap) = &config.upstream else {
+    let Some(Upstream::Jmap(jmap)) = &config.upstream else {
         panic!("this is JMAP")
     };
     assert_eq!(jmap.name, "http://127.0.0.1:8080/jmap");
@@ -335,8 +336,23 @@ fn a_state_folder_is_made_and_left_clean() {
     assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
 }
 
-/// The example's commented settings, as if they were set.
+/// The example's commented settings, as if they were set, without those that
+/// exclude others, or are of accounts.
 fn uncommented() -> String {
+    let (before, rest) = EXAMPLE.split_once(ACCOUNTS).unwrap();
+    let (_, after) = rest.split_once("# --- Bounds").unwrap();
+    let excluding = ["default_provider =", "provider =", "login = \"accounts\""];
+    let text = all_uncommented(&format!("{before}# {after}"));
+    let lines = text.lines();
+    lines
+        .filter(|line| !excluding.iter().any(|key| line.starts_with(key)))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+const ACCOUNTS: &str = "# --- Accounts of popgate's own";
+
+fn all_uncommented(text: &str) -> String {
     let setting = |line: &str| {
         let name = line
             .strip_prefix('#')
@@ -346,7 +362,7 @@ fn uncommented() -> String {
                 .all(|c| c.is_ascii_lowercase() || c == b'_' || c == b'3')
         })
     };
-    let lines = EXAMPLE.lines();
+    let lines = text.lines();
     lines
         .map(|line| {
             let is_set = setting(line) || line.starts_with("#[");

@@ -56,7 +56,7 @@ impl Place {
 }
 
 /// A key, in quotes where it needs them.
-pub(super) fn quoted(key: &str) -> String {
+pub(in crate::config) fn quoted(key: &str) -> String {
     let bare = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-');
     if !key.is_empty() && key.bytes().all(bare) {
         key.to_owned()
@@ -67,7 +67,7 @@ pub(super) fn quoted(key: &str) -> String {
 
 /// What is wrong with a key that there is not, and which one may be meant.
 pub(super) fn unknown(place: &Place) -> String {
-    if let [kind @ ("domain" | "account"), _, _] = place.names()[..]
+    if let [kind @ ("domain" | "account" | "provider"), _, _] = place.names()[..]
         && place.is_table
     {
         return format!("unknown key; a name with dots needs quotes: [{kind}.\"example.com\"]");

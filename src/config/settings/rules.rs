@@ -20,6 +20,9 @@ pub(super) type Tables = BTreeMap<Spanned<String>, RulesTable>;
     expecting = "a table of policies, as in [domain.\"example.com\"]"
 )]
 pub(super) struct RulesTable {
+    pub upstream: Written<String>,
+    pub provider: Written<String>,
+    pub login: Written<String>,
     pub delete: Written<String>,
     pub seen: Written<String>,
     pub folders: Written<OneOrMore>,
@@ -35,6 +38,9 @@ pub(super) struct RulesTable {
 /// above it.
 #[derive(Debug, Default)]
 pub(in crate::config) struct GivenRules {
+    pub upstream: Option<Given<String>>,
+    pub provider: Option<Given<String>>,
+    pub login: Option<Given<String>>,
     pub delete: Option<Given<String>>,
     pub seen: Option<Given<String>>,
     pub folders: Option<Given<Vec<Given<String>>>>,
@@ -65,6 +71,9 @@ impl Text {
             Given { value, origin }
         });
         GivenRules {
+            upstream: self.given(&key("upstream"), table.upstream),
+            provider: self.given(&key("provider"), table.provider),
+            login: self.given(&key("login"), table.login),
             delete: self.given(&key("delete"), table.delete),
             seen: self.given(&key("seen"), table.seen),
             folders,

@@ -1,0 +1,63 @@
+//! Looks whether a mailbox opens, for whoever enrols.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::accounts::{Probe, ProbeError};
+use crate::maildrop::Policy;
+use crate::sasl::Credentials;
+use crate::upstream::{Upstream, UpstreamError, Upstreams};
+
+/// Logs in as a session would, finds the INBOX, and reads nothing.
+#[derive(Debug)]
+pub struct UpstreamProbe {
+    upstreams: Arc<Upstreams>,
+    gateway: Option<String>,
+}
+
+/// Whom the upstream is told about, where it is told of clients.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl UpstreamProbe {
+    /// `gateway` is the URL of the gateway's own upstream.
+    pub fn new(upstreams: Arc<Upstreams>, gateway: Option<String>) -> Self {
+        Self { upstreams, gateway }
+    }
+
+    fn upstream(&self, url: &str) -> Result<Arc<dyn Upstream>, UpstreamError> {
+        match self.upstreams.gateway() {
+            Some(own) if self.gateway.as_deref() == Some(url) => Ok(Arc::clone(own)),
+            _ => self.upstreams.at(url),
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for UpstreamProbe {
+    async fn probe(&self, upstream: &str, credentials: Credentials) -> Result<(), ProbeError> {
+        let upstream = self.upstream(upstream).map_err(blamed)?;
+        let policy = Arc::new(Policy::default().read_only());
+        let mut session = upstream
+            .login(credentials, HERE, policy)
+            .await
+            .map_err(blamed)?;
+        let found = session.folders().await;
+        session.close().await;
+        found.map(drop).map_err(blamed)
+    }
+}
+
+fn blamed(error: UpstreamError) -> ProbeError {
+    match error {
+        UpstreamError::Authentication => ProbeError::Refused,
+        UpstreamError::Misconfigured(reason) | UpstreamError::NoFolder(reason) => {
+            ProbeError::Misconfigured(reason.to_string())
+        }
+        UpstreamError::Temporary { .. }
+        | UpstreamError::InUse(_)
+        | UpstreamError::Gone
+        | UpstreamError::Protocol(_) => ProbeError::Temporary(error.to_string()),
+    }
+}
