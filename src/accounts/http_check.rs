@@ -1,16 +1,29 @@
 //! An external check of passwords by HTTP, as nginx's mail proxy asks
 //! (`auth_http`): a request whose headers say who shows what, and an answer whose
-//! headers say whether that is good.
+//! headers say whether that is good. Bodies say nothing, and are not read.
+//!
+//! A service that does not answer, or not as it should, is an outage: nobody's
+//! password is wrong for that.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderValue};
+use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use super::CredentialError;
 use crate::secret::Secret;
+
+/// The longest time that a refused client waits, whatever the service says.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Connections that wait for the next question.
+const MOST_IDLE: usize = 8;
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Whom to ask.
 #[derive(Clone, Debug)]
@@ -29,7 +42,9 @@ pub struct HttpCheckConfig {
 /// Asks an external service about passwords.
 #[derive(Debug)]
 pub struct HttpCheck {
-    _config: HttpCheckConfig,
+    client: reqwest::Client,
+    url: Url,
+    servers: BTreeMap<String, String>,
 }
 
 /// What it says.
@@ -46,7 +61,8 @@ pub enum HttpVerdict {
     },
     /// It is not.
     Refused {
-        /// How long the client is to wait before it is told.
+        /// How long the client is to wait before it is told. `None`: it gets no
+        /// other try in this session.
         wait: Option<Duration>,
     },
 }
@@ -54,20 +70,181 @@ pub enum HttpVerdict {
 impl HttpCheck {
     /// Nothing is asked yet. [`CredentialError::Misconfigured`]: the URL will not do.
     pub fn new(config: HttpCheckConfig) -> Result<Self, CredentialError> {
-        Ok(Self { _config: config })
+        let wrong = |problem: &str| Err(CredentialError::Misconfigured(problem.to_owned()));
+        match config.url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&config.url) => {}
+            "http" => return wrong("the external check: http:// is for loopback only"),
+            _ => return wrong("the external check has an https:// URL"),
+        }
+        if !config.url.username().is_empty() || config.url.password().is_some() {
+            return wrong("the external check: its URL has no user or password");
+        }
+        let mut tls = (*config.tls).clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .timeout(config.timeout)
+            .pool_max_idle_per_host(MOST_IDLE)
+            .pool_idle_timeout(IDLE)
+            .user_agent("popgate")
+            .build();
+        match client {
+            Ok(client) => Ok(Self {
+                client,
+                url: config.url,
+                servers: config.servers,
+            }),
+            Err(_) => wrong("no HTTP client can be made"),
+        }
     }
 
     /// Asks whether a password is good. `attempt` counts from 1 in a session; `tls`:
     /// the client's connection is encrypted. Whatever is not a clear answer is
-    /// [`CredentialError::Temporary`], never a refusal.
+    /// [`CredentialError::Temporary`], never a refusal; a certificate that does not
+    /// verify is [`CredentialError::Misconfigured`].
     pub async fn check(
         &self,
-        _user: &str,
-        _password: &Secret,
-        _client: IpAddr,
-        _attempt: u32,
-        _tls: bool,
+        user: &str,
+        password: &Secret,
+        client: IpAddr,
+        attempt: u32,
+        tls: bool,
     ) -> Result<HttpVerdict, CredentialError> {
-        todo!()
+        let mut request = self
+            .client
+            .get(self.url.clone())
+            .header("Auth-Method", "plain")
+            .header("Auth-User", encoded(user)?)
+            .header("Auth-Pass", encoded(password.reveal())?)
+            .header("Auth-Protocol", "pop3")
+            .header("Auth-Login-Attempt", attempt)
+            .header("Client-IP", client.to_canonical().to_string());
+        if tls {
+            request = request.header("Auth-SSL", "on");
+        }
+        let answer = request.send().await.map_err(|error| blame(&error))?;
+        let status = answer.status();
+        if status != StatusCode::OK {
+            return Err(outage(&format!("HTTP status {}", status.as_u16())));
+        }
+        self.verdict(answer.headers())
+    }
+
+    fn verdict(&self, headers: &HeaderMap) -> Result<HttpVerdict, CredentialError> {
+        let Some(status) = value(headers, "Auth-Status")? else {
+            return Err(outage("no Auth-Status"));
+        };
+        match status.as_str() {
+            "" => Err(outage("an empty Auth-Status")),
+            // It wants to be asked again.
+            "WAIT" => Err(outage("Auth-Status: WAIT")),
+            "OK" => Ok(HttpVerdict::Admitted {
+                user: value(headers, "Auth-User")?,
+                password: value(headers, "Auth-Pass")?.map(Secret::new),
+                upstream: self.server(headers)?,
+            }),
+            _ => {
+                // For SMTP, but it tells a trouble from a refusal (RFC 5321 §4.2.1).
+                let code = value(headers, "Auth-Error-Code")?.unwrap_or_default();
+                if code.starts_with('4') {
+                    return Err(outage(&format!("an Auth-Error-Code for later: {code:.3}")));
+                }
+                let wait = value(headers, "Auth-Wait")?;
+                let wait = wait.and_then(|it| it.parse().ok());
+                Ok(HttpVerdict::Refused {
+                    wait: wait.map(|it| Duration::from_secs(it).min(LONGEST_WAIT)),
+                })
+            }
+        }
+    }
+
+    /// The URL of the server that the answer names.
+    fn server(&self, headers: &HeaderMap) -> Result<Option<String>, CredentialError> {
+        let host = value(headers, "Auth-Server")?;
+        let port = value(headers, "Auth-Port")?;
+        let (Some(host), Some(port)) = (host, port) else {
+            return Ok(None);
+        };
+        Ok(self.servers.get(&format!("{host}:{port}")).cloned())
     }
 }
+
+/// A header's value, if it is there. One that comes twice, or is no text, is none
+/// that anybody should act on.
+fn value(headers: &HeaderMap, name: &str) -> Result<Option<String>, CredentialError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes());
+    match (text, values.next()) {
+        (Ok(text), None) if !text.contains(char::is_control) => Ok(Some(text.to_owned())),
+        _ => Err(outage(&format!("an unclear {name}"))),
+    }
+}
+
+/// A value as nginx writes it: blanks, control characters, percent and plus signs
+/// are percent-encoded; here also what is not ASCII.
+fn encoded(text: &str) -> Result<HeaderValue, CredentialError> {
+    let mut encoded = Zeroizing::new(Vec::with_capacity(text.len() * 3));
+    for octet in text.bytes() {
+        match octet {
+            b'%' | b'+' | ..=b' ' | 0x7f.. => {
+                encoded.extend(format!("%{octet:02X}").bytes());
+            }
+            octet => encoded.push(octet),
+        }
+    }
+    let value = HeaderValue::from_bytes(&encoded);
+    let mut value = value.map_err(|_| outage("a user name or password that no header holds"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+fn outage(problem: &str) -> CredentialError {
+    CredentialError::Temporary(format!("the external check: {problem}"))
+}
+
+/// What it means that there is no answer. Nothing of the request is in it.
+fn blame(error: &reqwest::Error) -> CredentialError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>();
+        let inner = inner.and_then(std::io::Error::get_ref);
+        let tls = match inner {
+            Some(inner) => inner.downcast_ref::<rustls::Error>(),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if let Some(rustls::Error::InvalidCertificate(problem)) = tls {
+            return CredentialError::Misconfigured(format!(
+                "the external check: its certificate does not verify: {problem}"
+            ));
+        }
+        cause = error.source();
+    }
+    outage(if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "cannot connect"
+    } else {
+        "no answer"
+    })
+}
+
+#[cfg(test)]
+mod tests;

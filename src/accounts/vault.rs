@@ -111,7 +111,7 @@ impl KeyRing {
     /// A new key, as [`KeyRing::parse`] reads it.
     pub fn generate() -> Result<Secret, VaultError> {
         let octets = Zeroizing::new(random::<KEY>()?);
-        let text = Zeroizing::new(STANDARD.encode(&*octets));
+        let text = Zeroizing::new(STANDARD.encode(*octets));
         Ok(Secret::new(format!("{PREFIX}{}", *text)))
     }
 

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::Ordering;
-
 use super::super::testing::Fixture;
 use super::*;
 
