@@ -104,6 +104,11 @@ label! {
         TooEarly = "too_early",
         /// The user name names a folder that is not there, or cannot be.
         NoFolder = "no_folder",
+        /// The provider no longer lets popgate in; the client was shown a message
+        /// that says so.
+        Notice = "notice",
+        /// Too many logins from the same network had failed.
+        Crowded = "crowded",
         /// The upstream could not be asked, or could not answer.
         Failed = "failed",
     }

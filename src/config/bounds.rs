@@ -113,7 +113,8 @@ pub(super) fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
             count("limits.connections", &table.connections),
             default.connections,
         )?,
-        connections_per_address: at_least_one(per_address, default.connections_per_address)?,
+        connections_per_network: per_network(per_address, default.connections_per_network)?,
+        failures_per_minute: default.failures_per_minute,
         buffered_octets: octets_from(buffered.clone(), 1024 * 1024, default.buffered_octets)?,
         buffered_message_octets: octets_from(message.clone(), 0, default.buffered_message_octets)?,
         bad_commands: at_least_one(
@@ -172,6 +173,17 @@ fn at_least_one<T: TryFrom<u64>>(
         return Err(given.wrong("must be at least 1"));
     }
     T::try_from(given.value.0).map_err(|_| given.wrong("is too large"))
+}
+
+/// Connections from one address, and three and nine times as many from the networks
+/// around it.
+fn per_network(given: Option<Given<Count>>, default: [u32; 3]) -> Result<[u32; 3], ConfigError> {
+    let [smallest, ..] = default;
+    let count: u32 = match given {
+        None => return Ok(default),
+        given => at_least_one(given, smallest)?,
+    };
+    Ok([1, 3, 9].map(|times| count.saturating_mul(times)))
 }
 
 fn octets_from<T: TryFrom<u64>>(

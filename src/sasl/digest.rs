@@ -39,19 +39,12 @@ impl DigestKey {
 
     /// The digest of all that credentials are made of.
     pub fn credentials(&self, credentials: &Credentials) -> Digest {
-        match credentials {
-            Credentials::Password {
-                user,
-                authorize_as: None,
-                password,
-            } => self.fields(&["password", user, password.reveal()]),
-            Credentials::Password {
-                user,
-                authorize_as: Some(authorize_as),
-                password,
-            } => self.fields(&["password", user, authorize_as, password.reveal()]),
-            Credentials::Bearer { user, token } => self.fields(&["bearer", user, token.reveal()]),
-        }
+        self.fields(&fields(credentials))
+    }
+
+    /// The same for the users of a realm: those of another one may be called alike.
+    pub fn credentials_in(&self, realm: &str, credentials: &Credentials) -> Digest {
+        self.fields(&[&["realm", realm], &*fields(credentials)].concat())
     }
 
     /// The digest of these fields, in this order. Where one ends and the next
@@ -65,6 +58,23 @@ impl DigestKey {
         let mut digest = [0; 32];
         digest.copy_from_slice(context.sign().as_ref());
         Digest(digest)
+    }
+}
+
+/// What credentials are made of, secrets included.
+fn fields(credentials: &Credentials) -> Vec<&str> {
+    match credentials {
+        Credentials::Password {
+            user,
+            authorize_as: None,
+            password,
+        } => vec!["password", user, password.reveal()],
+        Credentials::Password {
+            user,
+            authorize_as: Some(authorize_as),
+            password,
+        } => vec!["password", user, authorize_as, password.reveal()],
+        Credentials::Bearer { user, token } => vec!["bearer", user, token.reveal()],
     }
 }
 

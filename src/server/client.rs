@@ -82,6 +82,11 @@ impl Client {
         }
     }
 
+    /// Whether TLS protects it.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Some(Stream::Right(_)))
+    }
+
     /// Where answers are gathered.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out

@@ -51,8 +51,12 @@ pub enum Security {
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
-    /// Connections at once from one address (IPv6: one /64). Loopback is exempt.
-    pub connections_per_address: usize,
+    /// Connections at once from one network: an IPv4 address, a /26, a /21; for
+    /// IPv6 a /64, a /48, a /32. Loopback is exempt.
+    pub connections_per_network: [u32; 3],
+    /// Failed logins in a minute from one network, of the same sizes, before the
+    /// next guess from there has to wait. Loopback is exempt.
+    pub failures_per_minute: [u32; 3],
     /// Octets of messages held in memory by all sessions together.
     pub buffered_octets: usize,
     /// A message of up to this many octets is fetched whole before `+OK`.
@@ -61,8 +65,9 @@ pub struct Limits {
     pub bad_commands: u32,
     /// A client that reads more slowly, in octets a second, is disconnected.
     pub slowest_reader: u64,
-    /// Times that the upstream may refuse the same user and password within
-    /// an hour, before they are refused here without asking it again.
+    /// Times that the upstream may refuse the same user and password, or an account
+    /// of popgate's own, within an hour, before they are refused here without
+    /// asking it again.
     pub upstream_refusals: u32,
 }
 
@@ -70,7 +75,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1000,
-            connections_per_address: 50,
+            connections_per_network: [30, 90, 270],
+            failures_per_minute: [10, 30, 90],
             buffered_octets: 64 * 1024 * 1024,
             buffered_message_octets: 128 * 1024,
             bad_commands: 20,

@@ -1,10 +1,10 @@
 //! The driver of a POP3 session: reads lines, takes the steps that the session
 //! asks for, and is the only code that does.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -18,15 +18,16 @@ use super::guard::Guard;
 use super::lock::{Lock, Locks};
 use super::login_delay::LoginDelays;
 use super::opening::{Opened, Opening, UpstreamConnection, note};
+use super::policies::{Judge, Login};
 use super::record::{Record, shown};
 use super::refusal;
 use super::tls::Certificates;
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Home};
 use crate::maildrop::{DeletePolicy, MessageIndex, Outcome, Portion, Update};
 use crate::metrics::{Metrics, SessionEnd};
 use crate::pop3::{Announced, Framed, Front, Input, Refusal, Response, Session, Step};
 use crate::sasl::{Credentials, Mechanism};
-use crate::upstream::{UpstreamError, Upstreams};
+use crate::upstream::{Reason, Upstream, UpstreamError, Upstreams};
 
 /// What all connections share.
 pub(super) struct Context {
@@ -37,6 +38,8 @@ pub(super) struct Context {
     pub locks: Arc<Locks>,
     pub guard: Guard,
     pub delays: LoginDelays,
+    /// How somebody without an account of popgate's own may log in.
+    pub logins: HashSet<Login>,
     /// What CAPA says of LOGIN-DELAY and EXPIRE before login.
     pub login_delay: Option<Announced>,
     pub expire: Option<Announced>,
@@ -54,13 +57,39 @@ impl Context {
         self.upstreams.gateway().map_or("none", |it| it.name())
     }
 
+    /// Where mailboxes are.
+    pub fn upstream_of(&self, home: &Home) -> Result<Arc<dyn Upstream>, UpstreamError> {
+        let url = match home {
+            Home::Gateway => {
+                let gateway = self.upstreams.gateway().cloned();
+                let none = || UpstreamError::Misconfigured("no upstream is configured".into());
+                return gateway.ok_or_else(none);
+            }
+            Home::Provider(name) => {
+                let accounts = self.accounts.as_ref();
+                let provider = accounts.and_then(|accounts| accounts.provider(name));
+                let none = || Reason::quoting("there is no provider of this name", name);
+                let provider = provider.ok_or_else(|| UpstreamError::Misconfigured(none()));
+                &provider?.upstream
+            }
+            Home::Upstream(url) => url,
+        };
+        self.upstreams.at(url)
+    }
+
     /// Whether somebody could log in by this mechanism.
     fn accepts(&self, mechanism: Mechanism) -> bool {
-        let is_passed_on = self
-            .upstreams
-            .gateway()
-            .is_some_and(|it| it.accepts(mechanism));
-        is_passed_on || (self.accounts.is_some() && mechanism.takes_password())
+        let takes_password = mechanism.takes_password();
+        let is_judged_here = self.accounts.is_some() && takes_password;
+        let is_passed_on = |login: &Login| match login.by {
+            Judge::Upstream => {
+                let upstream = self.upstream_of(&login.home);
+                upstream.is_ok_and(|upstream| upstream.accepts(mechanism))
+            }
+            Judge::Http => takes_password,
+            Judge::Accounts => false,
+        };
+        is_judged_here || self.logins.iter().any(is_passed_on)
     }
 }
 
@@ -95,6 +124,7 @@ pub(super) async fn serve(
         upstream: None,
         lock: None,
         record,
+        attempts: 0,
     };
     driver.run(Session::new(front)).await;
 }
@@ -110,6 +140,8 @@ struct Driver {
     /// When a command was last dealt with, and its answer sent.
     last_activity: Instant,
     record: Record,
+    /// Logins that were tried.
+    attempts: u32,
 }
 
 /// The input that a step led to, or the end of the session.
@@ -207,6 +239,12 @@ impl Driver {
         }
     }
 
+    /// What logs call the upstream of this session.
+    fn upstream_name(&self) -> &str {
+        let upstream = self.upstream.as_ref().map(|it| it.upstream.name());
+        upstream.unwrap_or_else(|| self.context.upstream_name())
+    }
+
     /// Cancelled when another session takes the maildrop over.
     fn evicted(&self) -> Option<CancellationToken> {
         self.lock.as_ref().map(|lock| lock.evicted().clone())
@@ -298,11 +336,14 @@ impl Driver {
     /// takes for this is not the client's time.
     async fn open(&mut self, credentials: Credentials) -> Next {
         let began = Instant::now();
+        self.attempts = self.attempts.saturating_add(1);
         self.record.user = Some(credentials.user().to_owned());
         self.record.maildrop = credentials.authorized_as().map(str::to_owned);
         let opening = Opening {
             context: Arc::clone(&self.context),
             client: self.peer.ip(),
+            tls_active: self.client.is_encrypted(),
+            attempt: self.attempts,
         };
         let opening = Box::pin(opening.open(credentials));
         let shutdown = self.context.shutdown.clone();
@@ -322,6 +363,7 @@ impl Driver {
                     folders,
                     shared,
                 } = opened;
+                self.record.upstream = Some(Arc::clone(&upstream.upstream));
                 self.upstream = Some(upstream);
                 self.lock = Some(lock);
                 self.record.opened(&folders, shared);
@@ -329,8 +371,9 @@ impl Driver {
             }
             Some(Err(refused)) => refused,
         };
-        if refused.delay > Duration::ZERO {
-            let delay = self.client.stays_while(tokio::time::sleep(refused.delay));
+        if let Some(not_before) = refused.not_before {
+            let delay = tokio::time::sleep_until(not_before);
+            let delay = self.client.stays_while(delay);
             if let Some(None) = shutdown.run_until_cancelled(delay).await {
                 return Next::End(SessionEnd::Disconnected);
             }
@@ -349,6 +392,7 @@ impl Driver {
             return Next::End(SessionEnd::Internal);
         };
         let matters = upstream.policy.heeds_deliveries() && portion == Portion::Whole;
+        let name = upstream.upstream.name().to_owned();
         let upstream = &mut *upstream.session;
         let user = session.user().unwrap_or_default();
         let context = &self.context;
@@ -377,11 +421,11 @@ impl Driver {
                 })
             }
             Err(Failure::BeforeReply(error)) => {
-                note(context, user, self.peer.ip(), "retrieve", &error);
+                note(context, &name, user, self.peer.ip(), "retrieve", &error);
                 Next::Input(Input::NotDelivered(refusal_in_session(&error)))
             }
             Err(Failure::Midway(error)) => {
-                note(context, user, self.peer.ip(), "retrieve", &error);
+                note(context, &name, user, self.peer.ip(), "retrieve", &error);
                 self.client.abort();
                 Next::End(SessionEnd::Upstream)
             }
@@ -401,7 +445,15 @@ impl Driver {
             None => Err(UpstreamError::temporary("no upstream session")),
         };
         let outcome = outcome.unwrap_or_else(|error| {
-            note(&self.context, user, self.peer.ip(), "update", &error);
+            let upstream = self.upstream_name();
+            note(
+                &self.context,
+                upstream,
+                user,
+                self.peer.ip(),
+                "update",
+                &error,
+            );
             Outcome {
                 remaining: update.delete().to_vec(),
                 ..Outcome::default()
@@ -415,7 +467,7 @@ impl Driver {
             warn!(
                 user = shown(user),
                 client = %self.peer.ip(),
-                upstream = self.context.upstream_name(),
+                upstream = self.upstream_name(),
                 messages = outcome.remaining.len(),
                 "messages not removed"
             );
@@ -453,7 +505,7 @@ impl Driver {
                 maildrop = self.record.maildrop(),
                 folders = self.record.folders(),
                 client = %self.peer.ip(),
-                upstream = self.context.upstream_name(),
+                upstream = upstream.upstream.name(),
                 unique_id = message.unique_id,
                 octets = message.octets,
                 "{what}"

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::client::Client;
 use super::config::Security;
 use super::connection::{self, Context};
-use super::guard::network;
+use super::guard::network::{SIZES, networks};
 use super::record::{Record, shown};
 use crate::metrics::{ConnectionLimit, Counted, SessionEnd};
 
@@ -177,27 +177,27 @@ fn refuse(stream: TcpStream, security: &Security) {
     }
 }
 
-/// Who may come in: so many connections in all, and from each address.
+/// Who may come in: so many connections in all, and from each network.
 pub(super) struct Admission {
     all: Arc<Semaphore>,
-    most_per_address: usize,
-    by_address: Mutex<HashMap<IpAddr, usize>>,
+    most: [u32; SIZES],
+    by_network: Mutex<[HashMap<IpAddr, u32>; SIZES]>,
 }
 
 /// Leave to be connected, until dropped.
 pub(super) struct Ticket {
     admission: Arc<Admission>,
-    address: Option<IpAddr>,
+    networks: Option<[IpAddr; SIZES]>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Admission {
-    /// Lets in `all` connections, of these `per_address` from each address.
-    pub fn new(all: usize, per_address: usize) -> Arc<Self> {
+    /// Lets in `all` connections, of these so many from each network, by its size.
+    pub fn new(all: usize, most: [u32; SIZES]) -> Arc<Self> {
         Arc::new(Self {
             all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
-            most_per_address: per_address,
-            by_address: Mutex::default(),
+            most,
+            by_network: Mutex::default(),
         })
     }
 
@@ -206,38 +206,46 @@ impl Admission {
             .try_acquire_owned()
             .map_err(|_| ConnectionLimit::Connections)?;
         // A front or a mail system on this host speaks for many.
-        let address = (!address.is_loopback()).then(|| network(address));
-        if let Some(address) = address {
-            let mut counts = self
-                .by_address
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(address).or_default();
-            if *count >= self.most_per_address {
+        let networks = (!address.is_loopback()).then(|| networks(address));
+        if let Some(networks) = networks {
+            let mut counts = self.counts();
+            let known = counts.iter().zip(networks).zip(self.most);
+            let is_full = |((counts, network), most): ((&HashMap<IpAddr, u32>, IpAddr), u32)| {
+                counts.get(&network).is_some_and(|count| *count >= most)
+            };
+            if { known }.any(is_full) {
                 return Err(ConnectionLimit::PerAddress);
             }
-            *count += 1;
+            for (counts, network) in counts.iter_mut().zip(networks) {
+                *counts.entry(network).or_default() += 1;
+            }
         }
         Ok(Ticket {
             admission: Arc::clone(self),
-            address,
+            networks,
             _permit: permit,
         })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, [HashMap<IpAddr, u32>; SIZES]> {
+        self.by_network
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        let mut counts = self
-            .admission
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&address);
+        let Some(networks) = self.networks else {
+            return;
+        };
+        let mut counts = self.admission.counts();
+        for (counts, network) in counts.iter_mut().zip(networks) {
+            if let Some(count) = counts.get_mut(&network) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&network);
+                }
             }
         }
     }
@@ -249,7 +257,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_share_and_gets_it_back() {
-        let admission = Admission::new(10, 2);
+        let admission = Admission::new(10, [2, 3, 4]);
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         let first = admission.admit(address).ok().unwrap();
         let _second = admission.admit(address).ok().unwrap();
@@ -263,8 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn so_has_each_network_around_it() {
+        let admission = Admission::new(10, [2, 3, 4]);
+        let admit = |address: &str| admission.admit(address.parse().unwrap());
+        let mut tickets = Vec::new();
+        for near in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+            tickets.push(admit(near).ok().unwrap());
+        }
+        assert_eq!(admit("192.0.2.4").err(), Some(ConnectionLimit::PerAddress));
+        tickets.push(admit("192.0.1.1").ok().unwrap());
+        assert_eq!(admit("192.0.3.1").err(), Some(ConnectionLimit::PerAddress));
+        assert!(admit("198.51.100.1").is_ok());
+        drop(tickets);
+        assert!(admission.counts().iter().all(HashMap::is_empty));
+    }
+
+    #[test]
     fn loopback_is_only_held_to_the_limit_for_all() {
-        let admission = Admission::new(3, 1);
+        let admission = Admission::new(3, [1, 1, 1]);
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         let tickets: Vec<_> = (0..3)
             .map(|_| admission.admit(loopback).ok().unwrap())

@@ -15,11 +15,14 @@ use crate::accounts::Accounts;
 use crate::metrics::Metrics;
 use crate::upstream::{Rest, Upstreams};
 
+mod account_entry;
+mod claim;
 mod client;
 pub mod config;
 mod connection;
 mod delivery;
 mod guard;
+mod judging;
 mod listener;
 mod lock;
 mod login_delay;
@@ -79,7 +82,7 @@ impl Gateway {
         accounts: Option<Arc<Accounts>>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BindError> {
-        let guard = Guard::new(config.limits.upstream_refusals).map_err(|_| BindError::Random)?;
+        let guard = Guard::new(&config.limits).map_err(|_| BindError::Random)?;
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
             let key = key(&listener.security);
@@ -131,9 +134,10 @@ impl Gateway {
                 "limits.connections cannot be reached: raise the limit of open files (LimitNOFILE, ulimit -n)"
             );
         }
-        let admission = Admission::new(connections, limits.connections_per_address);
+        let admission = Admission::new(connections, limits.connections_per_network);
         let halt = CancellationToken::new();
         let context = Arc::new(Context {
+            logins: self.config.policies.logins(),
             login_delay: self.config.policies.login_delay(),
             expire: self.config.policies.expire(),
             config: self.config,

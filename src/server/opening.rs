@@ -1,29 +1,34 @@
-//! A login under way: the credentials are judged upstream, the maildrop is
-//! locked and listed.
+//! A login under way: the credentials are judged (`judging`), the maildrop is locked
+//! and listed.
 
 use std::fmt::Arguments;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::connection::Context;
 use super::lock::Lock;
-use super::policies::Admission;
+use super::policies::Rules;
 use super::record::shown;
 use super::refusal;
 use crate::maildrop::{Maildrop, Policy};
 use crate::metrics::{Counted, LoginResult};
 use crate::pop3::{Refusal, Terms};
-use crate::sasl::Credentials;
-use crate::upstream::{UpstreamError, UpstreamSession};
+use crate::sasl::{Credentials, Digest};
+use crate::upstream::{Upstream, UpstreamError, UpstreamSession, account_in};
 
 /// A login under way. It owns all it needs, so that it can be given up.
 pub(super) struct Opening {
     pub context: Arc<Context>,
     /// Where the client connects from.
     pub client: IpAddr,
+    /// It is protected by TLS.
+    pub tls_active: bool,
+    /// How many logins the connection has tried, this one included.
+    pub attempt: u32,
 }
 
 /// A maildrop that is open.
@@ -40,17 +45,45 @@ pub(super) struct Opened {
 
 /// An upstream session, counted while it is there.
 pub(super) struct UpstreamConnection {
+    /// Where it is.
+    pub upstream: Arc<dyn Upstream>,
     pub session: Box<dyn UpstreamSession>,
     /// What it obeys.
     pub policy: Arc<Policy>,
     _counted: Counted,
 }
 
+impl UpstreamConnection {
+    /// A session there, under this policy.
+    pub fn new(
+        context: &Context,
+        upstream: Arc<dyn Upstream>,
+        session: Box<dyn UpstreamSession>,
+        policy: &Arc<Policy>,
+    ) -> Self {
+        Self {
+            upstream,
+            session,
+            policy: Arc::clone(policy),
+            _counted: Counted::new(&context.metrics.upstream_connections),
+        }
+    }
+}
+
 /// A login that failed.
 pub(super) struct Refused {
     pub refusal: Refusal,
-    /// How long the answer is to wait.
-    pub delay: Duration,
+    /// When the answer may leave: that does not tell how long it took to find out.
+    pub not_before: Option<Instant>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            not_before: None,
+        }
+    }
 }
 
 enum Denied {
@@ -64,83 +97,42 @@ impl From<UpstreamError> for Denied {
     }
 }
 
+/// A mailbox whose door is open.
+pub(super) struct Entered {
+    pub upstream: UpstreamConnection,
+    pub rules: Rules,
+    /// What they mean to the session in front.
+    pub terms: Terms,
+    /// Whose mailbox it is, as the upstream calls him.
+    pub mailbox: String,
+    /// For LOGIN-DELAY: the maildrop, and what opened it.
+    pub maildrop: Digest,
+    pub credentials: Digest,
+}
+
 impl Opening {
     /// Opens the maildrop, or says why not.
     pub async fn open(self, credentials: Credentials) -> Result<Opened, Refused> {
-        let context = &self.context;
-        let guard = &context.guard;
         let user = credentials.user().to_owned();
-        let typed = guard.digest(&credentials);
-        let admission = match context.config.policies.admit(credentials) {
-            Ok(admission) => admission,
-            // Whoever the user is: this says nothing about him.
-            Err(error) => {
-                self.log(&user, format_args!("{error}"));
-                self.count(LoginResult::NoFolder);
-                return Err(Refused {
-                    refusal: refusal::folder(error),
-                    delay: guard.delay(self.client, typed),
-                });
-            }
-        };
-        let Admission {
-            credentials,
+        let Entered {
+            upstream,
             rules,
             terms,
-            source: _,
-        } = admission;
-        // The same password for another folder is no other guess.
-        let digest = guard.digest(&credentials);
-        let mailbox = credentials.mailbox().to_owned();
-        let maildrop = guard.maildrop(&mailbox, &rules.policy.folders);
-        if let Some(wait) = context.delays.early_again(maildrop, digest) {
+            mailbox,
+            maildrop,
+            credentials,
+        } = self.enter(&user, credentials).await?;
+        let delays = &self.context.delays;
+        if let Some(wait) = delays.early(maildrop) {
+            dismiss(upstream);
             return Err(self.early(&user, wait));
         }
-        let Some(attempt) = guard.attempt(digest).await else {
-            self.log(&user, format_args!("as by the upstream before"));
-            self.count(LoginResult::Suppressed);
-            return Err(Refused {
-                refusal: refusal::refusal(&UpstreamError::Authentication),
-                delay: guard.delay(self.client, digest),
-            });
-        };
-        let Some(upstream) = context.upstreams.gateway() else {
-            let reason = "no upstream is configured";
-            return Err(self.failed(&user, &UpstreamError::Misconfigured(reason.into())));
-        };
-        let session = match upstream
-            .login(credentials, self.client, Arc::clone(&rules.policy))
-            .await
-        {
-            Ok(session) => {
-                attempt.accepted();
-                UpstreamConnection {
-                    session,
-                    policy: Arc::clone(&rules.policy),
-                    _counted: Counted::new(&context.metrics.upstream_connections),
-                }
-            }
-            Err(UpstreamError::Authentication) => {
-                attempt.refused();
-                let refused = self.failed(&user, &UpstreamError::Authentication);
-                return Err(Refused {
-                    delay: guard.delay(self.client, digest),
-                    ..refused
-                });
-            }
-            Err(error) => {
-                return Err(self.failed(&user, &error));
-            }
-        };
-        if let Some(wait) = context.delays.early(maildrop) {
-            dismiss(session);
-            return Err(self.early(&user, wait));
-        }
-        match self.lock_and_list(session, &mailbox, &rules.policy).await {
+        let place = Arc::clone(&upstream.upstream);
+        match self.lock_and_list(upstream, &mailbox, &rules.policy).await {
             Ok((upstream, lock, folders, listed)) => {
                 self.count(LoginResult::Success);
                 if let Some(delay) = rules.login_delay {
-                    context.delays.logged_in(maildrop, digest, delay);
+                    delays.logged_in(maildrop, credentials, delay);
                 }
                 Ok(Opened {
                     upstream,
@@ -157,17 +149,14 @@ impl Opening {
                     format_args!("the maildrop is locked by another session"),
                 );
                 self.count(LoginResult::InUse);
-                Err(Refused {
-                    refusal: refusal::locked(),
-                    delay: Duration::ZERO,
-                })
+                Err(refusal::locked().into())
             }
             Err(Denied::Upstream(UpstreamError::Authentication)) => {
                 // The credentials were good a moment ago.
                 let error = UpstreamError::temporary("refused behind the login");
-                Err(self.failed(&user, &error))
+                Err(self.failed(&user, place.name(), &error))
             }
-            Err(Denied::Upstream(error)) => Err(self.failed(&user, &error)),
+            Err(Denied::Upstream(error)) => Err(self.failed(&user, place.name(), &error)),
         }
     }
 
@@ -190,10 +179,11 @@ impl Opening {
             }
             None => mailbox,
         };
+        let mailbox = account_in(upstream.upstream.realm(), mailbox);
         let lock = if self.context.config.session_takeover {
-            locks.take_over(mailbox, &locked).await
+            locks.take_over(&mailbox, &locked).await
         } else {
-            locks.acquire(mailbox, &locked).await
+            locks.acquire(&mailbox, &locked).await
         };
         let Some(lock) = lock else {
             dismiss(upstream);
@@ -207,23 +197,20 @@ impl Opening {
     }
 
     /// The last login to the maildrop was too recent.
-    fn early(&self, user: &str, wait: Duration) -> Refused {
+    pub(super) fn early(&self, user: &str, wait: Duration) -> Refused {
         self.log(user, format_args!("the last one was too recent"));
         self.count(LoginResult::TooEarly);
-        Refused {
-            refusal: refusal::early(wait),
-            delay: Duration::ZERO,
-        }
+        refusal::early(wait).into()
     }
 
     /// Why popgate itself does not let somebody in.
-    fn log(&self, user: &str, reason: Arguments<'_>) {
+    pub(super) fn log(&self, user: &str, reason: Arguments<'_>) {
         info!(user = shown(user), client = %self.client, "login refused: {reason}");
     }
 
-    /// The answer to a failure upstream.
-    fn failed(&self, user: &str, error: &UpstreamError) -> Refused {
-        note(&self.context, user, self.client, "login", error);
+    /// The answer to a failure at this upstream.
+    pub(super) fn failed(&self, user: &str, upstream: &str, error: &UpstreamError) -> Refused {
+        note(&self.context, upstream, user, self.client, "login", error);
         self.count(match error {
             UpstreamError::Authentication => LoginResult::Refused,
             UpstreamError::InUse(_) => LoginResult::InUse,
@@ -233,13 +220,10 @@ impl Opening {
             | UpstreamError::Gone
             | UpstreamError::Protocol(_) => LoginResult::Failed,
         });
-        Refused {
-            refusal: refusal::refusal(error),
-            delay: Duration::ZERO,
-        }
+        refusal::refusal(error).into()
     }
 
-    fn count(&self, result: LoginResult) {
+    pub(super) fn count(&self, result: LoginResult) {
         self.context.metrics.logins.get_or_create(&result).inc();
     }
 }
@@ -257,6 +241,7 @@ fn dismiss(upstream: UpstreamConnection) {
 /// Logs and counts what went wrong upstream.
 pub(super) fn note(
     context: &Context,
+    upstream: &str,
     user: &str,
     client: IpAddr,
     what: &str,
@@ -265,7 +250,6 @@ pub(super) fn note(
     let kind = refusal::kind(error);
     context.metrics.upstream_errors.get_or_create(&kind).inc();
     let user = shown(user);
-    let upstream = context.upstream_name();
     let kind = kind.as_str();
     match error {
         UpstreamError::Misconfigured(_) => {

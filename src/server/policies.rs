@@ -1,12 +1,12 @@
 //! Which policies a login comes under: those of the gateway, of its domain, of
 //! its account; and the folder and the window that its user name asks for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::accounts::Home;
+use crate::accounts::{self, Home};
 use crate::maildrop::{DeletePolicy, FolderName, FolderNameError, Policy, SeenPolicy};
 use crate::pop3::{Announced, Terms};
 use crate::sasl::Credentials;
@@ -26,7 +26,7 @@ pub struct Rules {
 }
 
 /// Who judges passwords, and where the mailboxes are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Login {
     /// Who judges passwords.
     pub by: Judge,
@@ -35,7 +35,7 @@ pub struct Login {
 }
 
 /// Who judges passwords.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Judge {
     /// The upstream: they are passed on.
     #[default]
@@ -58,7 +58,7 @@ impl Rules {
     }
 
     /// What they mean to the session in front.
-    fn terms(&self) -> Terms {
+    pub(super) fn terms(&self) -> Terms {
         let policy = &self.policy;
         Terms {
             deletion_refused: policy.delete == DeletePolicy::Refuse,
@@ -67,6 +67,64 @@ impl Rules {
             expire: self.expire(),
         }
     }
+}
+
+/// What the rules of an account in the store say is no rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct Unreadable {
+    /// As in the configuration.
+    key: &'static str,
+    /// What is wrong with it.
+    problem: String,
+}
+
+impl Rules {
+    /// Puts what an account's own rules say above these.
+    pub(super) fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
+        fn unreadable(key: &'static str) -> impl Fn(String) -> Unreadable {
+            move |problem| Unreadable { key, problem }
+        }
+        if *own == accounts::Rules::default() {
+            return Ok(());
+        }
+        let policy = Arc::make_mut(&mut self.policy);
+        if let Some(delete) = &own.delete {
+            let delete = delete.parse::<DeletePolicy>();
+            policy.delete = delete.map_err(|it| unreadable("delete")(it.to_string()))?;
+        }
+        if let Some(seen) = &own.seen {
+            let seen = seen.parse::<SeenPolicy>();
+            policy.seen = seen.map_err(|it| unreadable("seen")(it.to_string()))?;
+        }
+        if !own.folders.is_empty() {
+            let mut folders: Vec<FolderName> = Vec::with_capacity(own.folders.len());
+            for name in &own.folders {
+                let folder = name.parse::<FolderName>();
+                let folder = folder.map_err(|it| unreadable("folders")(it.to_string()))?;
+                let is_same = |other: &FolderName| {
+                    *other == folder || (other.is_inbox() && folder.is_inbox())
+                };
+                if folders.iter().any(is_same) {
+                    return Err(unreadable("folders")(format!("{name:?} is named twice")));
+                }
+                folders.push(folder);
+            }
+            policy.folders = folders;
+        }
+        Ok(())
+    }
+}
+
+/// What a user name asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Whose mailbox.
+    pub user: String,
+    /// A folder of it.
+    folder: Option<FolderName>,
+    /// What has come lately.
+    is_recent: bool,
 }
 
 /// The rules of all logins.
@@ -134,6 +192,16 @@ impl fmt::Display for Source {
 /// What `recent:` begins with, as at Gmail.
 const RECENT: &str = "recent:";
 
+/// A user name without the window that it asks for, and whether it asks for one.
+pub(super) fn without_recent(name: &str) -> (bool, &str) {
+    match name.get(..RECENT.len()) {
+        Some(start) if start.eq_ignore_ascii_case(RECENT) && name.len() > RECENT.len() => {
+            (true, &name[RECENT.len()..])
+        }
+        _ => (false, name),
+    }
+}
+
 impl Policies {
     /// The rules that apply to a user.
     pub fn of(&self, user: &str) -> &Rules {
@@ -186,33 +254,58 @@ impl Policies {
     /// Takes a login's name apart: `[recent:]user[+folder]`, where the domain
     /// may stand before or behind the folder.
     pub fn admit(&self, credentials: Credentials) -> Result<Admission, FolderNameError> {
-        let name = credentials.mailbox();
-        let (is_recent, name) = match name.get(..RECENT.len()) {
-            Some(start) if start.eq_ignore_ascii_case(RECENT) && name.len() > RECENT.len() => {
-                (true, &name[RECENT.len()..])
-            }
-            _ => (false, name),
-        };
-        let (user, folder) = self.split(name);
-        let folder = folder.map(str::parse::<FolderName>).transpose()?;
-        let (rules, source) = self.sourced(&user);
-        let (mut rules, terms) = (rules.clone(), rules.terms());
-        if folder.is_some() || is_recent {
-            let policy = Arc::make_mut(&mut rules.policy);
-            if let Some(folder) = folder {
-                policy.folders = vec![folder];
-            }
-            if is_recent {
-                policy.window.max_age = Some(self.recent);
-                policy.window.max_messages = None;
-            }
-        }
+        let asked = self.asked(credentials.mailbox(), false)?;
+        let (rules, source) = self.sourced(&asked.user);
+        let mut rules = rules.clone();
+        let terms = rules.terms();
+        self.grant(&asked, &mut rules);
         Ok(Admission {
-            credentials: credentials.for_mailbox(user),
+            credentials: credentials.for_mailbox(asked.user),
             rules,
             terms,
             source,
         })
+    }
+
+    /// Takes a login's name apart. `is_whole`: somebody is called so, whatever the
+    /// name looks like (`recent:` apart, [`without_recent`]).
+    pub(super) fn asked(&self, name: &str, is_whole: bool) -> Result<Asked, FolderNameError> {
+        let (is_recent, name) = without_recent(name);
+        let (user, folder) = match is_whole {
+            true => (name.to_owned(), None),
+            false => self.split(name),
+        };
+        Ok(Asked {
+            user,
+            folder: folder.map(str::parse::<FolderName>).transpose()?,
+            is_recent,
+        })
+    }
+
+    /// Whether a user name may ask for a folder.
+    pub(super) fn may_name_folder(&self, name: &str) -> bool {
+        let separator = self.separator.as_deref();
+        separator.is_some_and(|separator| name.contains(separator))
+    }
+
+    /// Has the rules show what the user name asks for.
+    pub(super) fn grant(&self, asked: &Asked, rules: &mut Rules) {
+        if asked.folder.is_none() && !asked.is_recent {
+            return;
+        }
+        let policy = Arc::make_mut(&mut rules.policy);
+        if let Some(folder) = &asked.folder {
+            policy.folders = vec![folder.clone()];
+        }
+        if asked.is_recent {
+            policy.window.max_age = Some(self.recent);
+            policy.window.max_messages = None;
+        }
+    }
+
+    /// Every way in which somebody without an account of popgate's own may log in.
+    pub(super) fn logins(&self) -> HashSet<Login> {
+        self.all().map(|rules| rules.login.clone()).collect()
     }
 
     /// User and folder. A user name that is configured as a whole has none.

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::connection::Context;
 use crate::metrics::SessionEnd;
+use crate::upstream::Upstream;
 
 /// A session's record. Its line is logged however the session ends, be it by a
 /// panic.
@@ -18,6 +19,8 @@ pub(super) struct Record {
     ended: bool,
     /// Who logged in, or tried to.
     pub user: Option<String>,
+    /// Where the maildrop is, once it is open.
+    pub upstream: Option<Arc<dyn Upstream>>,
     /// Whose maildrop that is, where it is not the user's own.
     pub maildrop: Option<String>,
     /// The folders upstream, where they are not the inbox alone.
@@ -39,6 +42,7 @@ impl Record {
             started: Instant::now(),
             ended: false,
             user: None,
+            upstream: None,
             maildrop: None,
             folders: None,
             retrieved: 0,
@@ -71,12 +75,13 @@ impl Record {
             return;
         }
         self.context.metrics.sessions.get_or_create(&end).inc();
+        let upstream = self.upstream.as_ref().map(|it| it.name());
         info!(
             user = shown(self.user.as_deref().unwrap_or_default()),
             maildrop = self.maildrop(),
             folders = self.folders(),
             client = %self.client,
-            upstream = self.context.upstream_name(),
+            upstream = upstream.unwrap_or_else(|| self.context.upstream_name()),
             retrieved = self.retrieved,
             octets = self.octets,
             deleted = self.deleted,

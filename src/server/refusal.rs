@@ -73,6 +73,38 @@ pub(super) fn folder(error: FolderNameError) -> Refusal {
     )
 }
 
+/// The provider no longer lets popgate in.
+pub(super) fn sign_in() -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::Auth),
+        "your mail provider asks you to sign in again",
+    )
+}
+
+/// The operator has shut the account.
+pub(super) fn disabled() -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::SysPerm),
+        "the account is disabled, ask its operator",
+    )
+}
+
+/// The account's own rules are none.
+pub(super) fn unreadable_rules() -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::SysPerm),
+        "the account cannot be used as it is set up, tell its operator",
+    )
+}
+
+/// Too many logins from the client's network have failed. This one was not judged.
+pub(super) fn crowded() -> Refusal {
+    Refusal::new(
+        Some(ResponseCode::SysTemp),
+        "too many logins from your network have failed, try again later",
+    )
+}
+
 /// popgate is stopping, or the client's work was given up.
 pub(super) fn stopping() -> Refusal {
     Refusal::new(

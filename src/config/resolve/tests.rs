@@ -85,7 +85,8 @@ fn every_value_arrives_in_its_place() {
         config.server.limits,
         Limits {
             connections: 1,
-            connections_per_address: 2,
+            connections_per_network: [2, 6, 18],
+            failures_per_minute: [10, 30, 90],
             buffered_octets: 3 * 1024 * 1024,
             buffered_message_octets: 4,
             bad_commands: 5,

@@ -1,0 +1,205 @@
+//! How an account's own credentials open its mailbox: kept fresh, tried again once
+//! where the upstream refuses them, and not for ever.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use super::guard::{Attempt, State};
+use super::opening::{Opening, Refused};
+use super::record::shown;
+use super::refusal;
+use crate::accounts::{Account, Accounts, AccountsError, Admitted, CredentialError, VaultError};
+use crate::maildrop::Policy;
+use crate::metrics::LoginResult;
+use crate::sasl::{Credentials, Digest};
+use crate::upstream::{Reason, Upstream, UpstreamError, UpstreamSession};
+
+/// Why a mailbox does not open to its account.
+pub(super) enum Shut {
+    /// The provider no longer lets popgate in: somebody has to sign in again.
+    Dead,
+    Refused(Refused),
+}
+
+/// An account at the door of its mailbox.
+pub(super) struct Visit<'a> {
+    /// As the client wrote it.
+    pub user: &'a str,
+    pub accounts: &'a Accounts,
+    pub admitted: &'a Admitted,
+    pub upstream: &'a Arc<dyn Upstream>,
+    pub policy: &'a Arc<Policy>,
+}
+
+impl Opening {
+    /// Logs an account in. Nobody is asked anything for it, neither the provider nor
+    /// the upstream, where they have refused it too often.
+    pub(super) async fn enter_account(
+        &self,
+        visit: &Visit<'_>,
+    ) -> Result<Box<dyn UpstreamSession>, Shut> {
+        let Visit {
+            user,
+            accounts,
+            admitted,
+            ..
+        } = *visit;
+        let Some(attempt) = self.attempt(visit).await else {
+            self.log(user, format_args!("as by the upstream before"));
+            self.count(LoginResult::Suppressed);
+            return Err(Shut::Dead);
+        };
+        let shown = match accounts.credentials(admitted).await {
+            Ok(credentials) => credentials,
+            Err(error) => return Err(self.without_credentials(visit, attempt, error).await),
+        };
+        if let Some(session) = self.knock(visit, attempt, shown.clone()).await? {
+            return Ok(session);
+        }
+        // Something newer, once.
+        if let Some(attempt) = self.attempt(visit).await {
+            match accounts.after_refusal(admitted, &shown).await {
+                Ok(None) => {}
+                Ok(Some(newer)) => {
+                    if let Some(session) = self.knock(visit, attempt, newer).await? {
+                        return Ok(session);
+                    }
+                }
+                Err(error) => return Err(self.without_credentials(visit, attempt, error).await),
+            }
+        }
+        self.failed(user, visit.upstream.name(), &UpstreamError::Authentication);
+        Err(Shut::Dead)
+    }
+
+    /// Leave to ask the provider and the upstream.
+    async fn attempt(&self, visit: &Visit<'_>) -> Option<Attempt<'_>> {
+        let guard = &self.context.guard;
+        let account = &visit.admitted.account;
+        let whose = guard.account(&account.address, account.created);
+        guard.attempt(whose, Some(self.state(account))).await
+    }
+
+    /// `None`: the upstream refuses.
+    async fn knock(
+        &self,
+        visit: &Visit<'_>,
+        attempt: Attempt<'_>,
+        credentials: Credentials,
+    ) -> Result<Option<Box<dyn UpstreamSession>>, Shut> {
+        // What is refused is what there was before it was tried: whatever is renewed
+        // meanwhile is not.
+        let state = self.state_now(visit).await;
+        let credentials = match &visit.admitted.account.delegate {
+            Some(delegate) if !visit.upstream.opens_by_name() => {
+                credentials.for_mailbox(delegate.clone())
+            }
+            _ => credentials,
+        };
+        let policy = Arc::clone(visit.policy);
+        let upstream = visit.upstream;
+        match upstream.login(credentials, self.client, policy).await {
+            Ok(session) => {
+                attempt.accepted();
+                Ok(Some(session))
+            }
+            Err(UpstreamError::Authentication) => {
+                self.refused(visit, attempt, state);
+                Ok(None)
+            }
+            Err(error) => {
+                let refused = self.failed(visit.user, upstream.name(), &error);
+                Err(Shut::Refused(refused))
+            }
+        }
+    }
+
+    /// There is nothing to show to the upstream.
+    async fn without_credentials(
+        &self,
+        visit: &Visit<'_>,
+        attempt: Attempt<'_>,
+        error: CredentialError,
+    ) -> Shut {
+        let error = match error {
+            CredentialError::SignInNeeded => {
+                let state = self.state_now(visit).await;
+                self.refused(visit, attempt, state);
+                let error = UpstreamError::Authentication;
+                self.failed(visit.user, visit.upstream.name(), &error);
+                return Shut::Dead;
+            }
+            CredentialError::Disabled => {
+                self.log(visit.user, format_args!("the account is disabled"));
+                self.count(LoginResult::Failed);
+                return Shut::Refused(refusal::disabled().into());
+            }
+            other => no_credentials(&other),
+        };
+        Shut::Refused(self.failed(visit.user, visit.upstream.name(), &error))
+    }
+
+    /// Counts a refusal; the operator hears of it once, when there are no more
+    /// attempts.
+    fn refused(&self, visit: &Visit<'_>, attempt: Attempt<'_>, state: State) {
+        if attempt.refused(Some(state)) {
+            let address = &visit.admitted.account.address;
+            error!(
+                account = shown(address),
+                upstream = visit.upstream.name(),
+                refusals = self.context.config.limits.upstream_refusals,
+                "THE ACCOUNT IS REFUSED AGAIN AND AGAIN: nothing more is asked for it within the hour, or until its credentials are renewed (popgate account reauthorize ADDRESS)"
+            );
+        }
+    }
+
+    /// The account's credentials as they are stored now.
+    async fn state_now(&self, visit: &Visit<'_>) -> State {
+        let known = &visit.admitted.account;
+        match visit.accounts.find(&known.address).await {
+            Ok(Some(now)) => self.state(&now),
+            Ok(None) | Err(_) => self.state(known),
+        }
+    }
+
+    fn state(&self, account: &Account) -> State {
+        State {
+            version: account.version,
+            credential: self.credential(account),
+        }
+    }
+
+    /// Names what opens the account's mailbox, as it is stored: sealed.
+    fn credential(&self, account: &Account) -> Digest {
+        let stored = serde_json::to_string(&account.credential).unwrap_or_default();
+        self.context.guard.state(&stored)
+    }
+}
+
+/// What it means to a client that an account has no credentials.
+pub(super) fn no_credentials(error: &CredentialError) -> UpstreamError {
+    match error {
+        CredentialError::SignInNeeded => UpstreamError::Authentication,
+        CredentialError::Temporary(reason) => {
+            UpstreamError::temporary(Reason::quoting("no token", reason))
+        }
+        CredentialError::Misconfigured(reason) => {
+            UpstreamError::Misconfigured(Reason::quoting("no token", reason))
+        }
+        CredentialError::Disabled => UpstreamError::Misconfigured("the account is disabled".into()),
+        CredentialError::Accounts(error) => unusable(error),
+    }
+}
+
+/// What it means to a client that accounts cannot be read.
+pub(super) fn unusable(error: &AccountsError) -> UpstreamError {
+    let reason = Reason::quoting("accounts", &error.to_string());
+    match error {
+        AccountsError::Vault(VaultError::Random) => UpstreamError::temporary(reason),
+        AccountsError::Vault(_) | AccountsError::Unreadable(_) => {
+            UpstreamError::Misconfigured(reason)
+        }
+        _ => UpstreamError::temporary(reason),
+    }
+}

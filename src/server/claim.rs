@@ -1,0 +1,159 @@
+//! What a login claims: who somebody is, whose mailbox he wants, and who has to
+//! judge that.
+
+use super::connection::Context;
+use super::policies::{Asked, Judge, Login, without_recent};
+use crate::accounts::{Account, Accounts, AccountsError, Verifier};
+use crate::maildrop::FolderNameError;
+use crate::sasl::Credentials;
+
+/// A login that nobody has judged.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// Without folder and window.
+    pub credentials: Credentials,
+    /// The mailbox, and what of it.
+    pub asked: Asked,
+    pub judge: By,
+    /// Right credentials cannot be found by trying.
+    pub is_no_guess: bool,
+}
+
+/// Who has to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The device passwords of this account; it asks for another one's mailbox.
+    Account {
+        address: String,
+        as_whom: Option<String>,
+    },
+    /// The upstream.
+    Upstream(Login),
+    /// The HTTP service.
+    Http(Login),
+    /// Nobody: there is no such user.
+    Nobody,
+}
+
+/// A login cannot even be judged.
+#[derive(Debug)]
+pub(super) enum Unclear {
+    Folder(FolderNameError),
+    Accounts(AccountsError),
+}
+
+impl From<AccountsError> for Unclear {
+    fn from(error: AccountsError) -> Self {
+        Self::Accounts(error)
+    }
+}
+
+impl Claim {
+    /// Takes a login apart.
+    pub async fn of(context: &Context, credentials: Credentials) -> Result<Self, Unclear> {
+        let policies = &context.config.policies;
+        let accounts = context.accounts.as_deref();
+        let credentials = match accounts {
+            Some(accounts) => split_master(accounts, credentials).await?,
+            None => credentials,
+        };
+        let (_, name) = without_recent(credentials.mailbox());
+        let is_whole = match accounts {
+            Some(accounts) if policies.may_name_folder(name) => accounts.find(name).await?,
+            _ => None,
+        };
+        let asked = policies
+            .asked(credentials.mailbox(), is_whole.is_some())
+            .map_err(Unclear::Folder)?;
+        let credentials = credentials.for_mailbox(asked.user.clone());
+        let (judge, is_no_guess) = match accounts {
+            Some(accounts) => judge(context, accounts, &credentials).await?,
+            None => (by_rules(context, &credentials), false),
+        };
+        Ok(Self {
+            credentials,
+            asked,
+            judge,
+            is_no_guess,
+        })
+    }
+}
+
+/// `user*master`, where there is a master of that name: as PLAIN with `user` for the
+/// authorization identity.
+async fn split_master(
+    accounts: &Accounts,
+    credentials: Credentials,
+) -> Result<Credentials, AccountsError> {
+    let Credentials::Password {
+        user: name,
+        authorize_as: None,
+        password,
+    } = &credentials
+    else {
+        return Ok(credentials);
+    };
+    let Some((user, master)) = name.rsplit_once('*') else {
+        return Ok(credentials);
+    };
+    let is_master = |account: Account| account.master;
+    if user.is_empty() || !accounts.find(master).await?.is_some_and(is_master) {
+        return Ok(credentials);
+    }
+    Ok(Credentials::Password {
+        user: master.to_owned(),
+        authorize_as: Some(user.to_owned()),
+        password: password.clone(),
+    })
+}
+
+/// If there is an account, its device passwords alone decide: a wrong one is never
+/// passed on, nor is a token.
+async fn judge(
+    context: &Context,
+    accounts: &Accounts,
+    credentials: &Credentials,
+) -> Result<(By, bool), AccountsError> {
+    let Some(account) = accounts.find(credentials.user()).await? else {
+        // A mailbox that has an account opens by that, or by a master of popgate's.
+        let is_hers = match credentials.authorized_as() {
+            Some(other) => accounts.find(other).await?.is_some(),
+            None => false,
+        };
+        let judge = match is_hers {
+            true => By::Nobody,
+            false => by_rules(context, credentials),
+        };
+        return Ok((judge, false));
+    };
+    if matches!(credentials, Credentials::Bearer { .. }) {
+        return Ok((By::Nobody, false));
+    }
+    let as_whom = credentials.authorized_as().map(str::to_lowercase);
+    let mut verifiers = account.devices.iter().map(|device| &device.verifier);
+    let is_no_guess = verifiers.all(|it| matches!(it, Verifier::Generated { .. }));
+    let judge = By::Account {
+        as_whom: as_whom.filter(|other| *other != account.address),
+        address: account.address,
+    };
+    Ok((judge, is_no_guess))
+}
+
+/// Who judges somebody without an account.
+fn by_rules(context: &Context, credentials: &Credentials) -> By {
+    let policies = &context.config.policies;
+    let login = &policies.of(credentials.mailbox()).login;
+    if credentials.authorized_as().is_some() && policies.of(credentials.user()).login != *login {
+        return By::Nobody;
+    }
+    match (login.by, credentials) {
+        (Judge::Upstream, _) => By::Upstream(login.clone()),
+        (
+            Judge::Http,
+            Credentials::Password {
+                authorize_as: None, ..
+            },
+        ) => By::Http(login.clone()),
+        (Judge::Http | Judge::Accounts, _) => By::Nobody,
+    }
+}

@@ -1,0 +1,251 @@
+//! Who lets somebody in: popgate by a device password, an HTTP service, or the
+//! upstream; and where that leads.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::error;
+
+use super::account_entry::{Shut, Visit, unusable};
+use super::claim::{By, Claim, Unclear};
+use super::guard::Guess;
+use super::opening::{Entered, Opening, Refused, UpstreamConnection};
+use super::policies::{Login, Rules};
+use super::record::shown;
+use super::refusal;
+use crate::accounts::Verdict;
+use crate::metrics::LoginResult;
+use crate::pop3::Terms;
+use crate::sasl::Credentials;
+use crate::upstream::{UpstreamError, account_in};
+
+/// A claim that is being judged.
+struct Case<'a> {
+    /// As the client wrote it.
+    user: &'a str,
+    claim: Claim,
+    guess: Guess<'a>,
+    /// When it was begun to be judged.
+    began: Instant,
+}
+
+impl Opening {
+    /// Opens the door of the mailbox that somebody asks for, or says why not.
+    pub(super) async fn enter(
+        &self,
+        user: &str,
+        credentials: Credentials,
+    ) -> Result<Entered, Refused> {
+        let guard = &self.context.guard;
+        let typed = guard.digest(&credentials);
+        let claimed = Claim::of(&self.context, credentials).await;
+        let is_no_guess = claimed.as_ref().is_ok_and(|claim| claim.is_no_guess);
+        let Some(guess) = guard.guess(self.client, typed, is_no_guess).await else {
+            self.log(user, format_args!("too many logins from there have failed"));
+            self.count(LoginResult::Crowded);
+            return Err(refusal::crowded().into());
+        };
+        let began = Instant::now();
+        let claim = match claimed {
+            Ok(claim) => claim,
+            // Whoever the user is: this says nothing about him.
+            Err(Unclear::Folder(error)) => {
+                self.log(user, format_args!("{error}"));
+                self.count(LoginResult::NoFolder);
+                let delay = guess.failed(guard.user(user));
+                return Err(Refused {
+                    refusal: refusal::folder(error),
+                    not_before: Some(began + delay),
+                });
+            }
+            Err(Unclear::Accounts(error)) => {
+                return Err(self.failed(user, "accounts", &unusable(&error)));
+            }
+        };
+        let case = Case {
+            user,
+            claim,
+            guess,
+            began,
+        };
+        match case.claim.judge.clone() {
+            By::Account { address, as_whom } => {
+                self.by_account(case, &address, as_whom.as_deref()).await
+            }
+            By::Upstream(login) => self.pass_on(case, &login).await,
+            By::Http(_) => {
+                let reason = UpstreamError::Misconfigured("no auth_http is configured".into());
+                Err(self.failed(user, "accounts", &reason))
+            }
+            By::Nobody => self.by_nobody(case).await,
+        }
+    }
+
+    /// There is no such user. It takes as long to say so as if there were.
+    async fn by_nobody(&self, case: Case<'_>) -> Result<Entered, Refused> {
+        let credentials = &case.claim.credentials;
+        if let (Some(accounts), Credentials::Password { user, password, .. }) =
+            (&self.context.accounts, credentials)
+        {
+            // Whatever it says: nobody can log in so.
+            if let Err(error) = accounts.authenticate(user, password, None).await {
+                return Err(self.failed(case.user, "accounts", &unusable(&error)));
+            }
+        }
+        self.log(case.user, format_args!("no such user, or no such way in"));
+        self.count(LoginResult::Refused);
+        Err(self.wrong(case))
+    }
+
+    /// A device password decides, or a master's; then the account's own credentials
+    /// open the mailbox.
+    async fn by_account(
+        &self,
+        case: Case<'_>,
+        address: &str,
+        as_whom: Option<&str>,
+    ) -> Result<Entered, Refused> {
+        let context = &self.context;
+        let (user, policies) = (case.user, &context.config.policies);
+        let (Some(accounts), Credentials::Password { password, .. }) =
+            (&context.accounts, &case.claim.credentials)
+        else {
+            return self.by_nobody(case).await;
+        };
+        let admitted = match accounts.authenticate(address, password, as_whom).await {
+            Ok(Verdict::Admitted(admitted)) => admitted,
+            Ok(Verdict::Unknown | Verdict::Refused) => {
+                self.log(user, format_args!("the password is none of the account's"));
+                self.count(LoginResult::Refused);
+                return Err(self.wrong(case));
+            }
+            Err(error) => return Err(self.failed(user, "accounts", &unusable(&error))),
+        };
+        case.guess.succeeded();
+        accounts.used(&admitted);
+        let account = &admitted.account;
+        if account.disabled {
+            self.log(user, format_args!("the account is disabled"));
+            self.count(LoginResult::Failed);
+            return Err(refusal::disabled().into());
+        }
+        let mut rules = policies.of(&account.address).clone();
+        if let Err(problem) = rules.put_above(&account.rules) {
+            error!(
+                user = shown(user),
+                account = shown(&account.address),
+                "the account's rules cannot be read: {}",
+                shown(&problem.to_string())
+            );
+            self.count(LoginResult::Failed);
+            return Err(refusal::unreadable_rules().into());
+        }
+        let terms = rules.terms();
+        policies.grant(&case.claim.asked, &mut rules);
+        let upstream = context
+            .upstream_of(&account.home)
+            .map_err(|error| self.failed(user, "accounts", &error))?;
+        // Where the token decides what opens, the mailbox of somebody else is one
+        // that he shares.
+        if !upstream.opens_by_name()
+            && let Some(delegate) = &account.delegate
+            && !delegate.eq_ignore_ascii_case(account.mailbox())
+        {
+            Arc::make_mut(&mut rules.policy).shared = Some(account.mailbox().to_owned());
+        }
+        let guard = &context.guard;
+        let mailbox = account.mailbox().to_owned();
+        let maildrop = account_in(upstream.realm(), &mailbox);
+        let maildrop = guard.maildrop(&maildrop, &rules.policy.folders);
+        if let Some(wait) = context.delays.early(maildrop) {
+            return Err(self.early(user, wait));
+        }
+        let visit = Visit {
+            user,
+            accounts,
+            admitted: &admitted,
+            upstream: &upstream,
+            policy: &rules.policy,
+        };
+        let session = match self.enter_account(&visit).await {
+            Ok(session) => session,
+            Err(Shut::Dead) => return Err(refusal::sign_in().into()),
+            Err(Shut::Refused(refused)) => return Err(refused),
+        };
+        Ok(Entered {
+            upstream: UpstreamConnection::new(context, upstream, session, &rules.policy),
+            rules,
+            terms,
+            mailbox,
+            maildrop,
+            credentials: guard.digest(&case.claim.credentials),
+        })
+    }
+
+    /// The upstream decides: the credentials go there as they are.
+    async fn pass_on(&self, case: Case<'_>, login: &Login) -> Result<Entered, Refused> {
+        let context = &self.context;
+        let (user, guard) = (case.user, &context.guard);
+        let upstream = context
+            .upstream_of(&login.home)
+            .map_err(|error| self.failed(user, "none", &error))?;
+        let credentials = case.claim.credentials.clone();
+        let (rules, terms) = self.rules_of(&case.claim);
+        let policy = &rules.policy;
+        // The same password for another folder is no other guess.
+        let digest = guard.digest_in(upstream.realm(), &credentials);
+        let mailbox = credentials.mailbox().to_owned();
+        let maildrop = account_in(upstream.realm(), &mailbox);
+        let maildrop = guard.maildrop(&maildrop, &policy.folders);
+        if let Some(wait) = context.delays.early_again(maildrop, digest) {
+            return Err(self.early(user, wait));
+        }
+        let Some(attempt) = guard.attempt(digest, None).await else {
+            self.log(user, format_args!("as by the upstream before"));
+            self.count(LoginResult::Suppressed);
+            return Err(self.wrong(case));
+        };
+        match upstream
+            .login(credentials, self.client, Arc::clone(policy))
+            .await
+        {
+            Ok(session) => {
+                attempt.accepted();
+                case.guess.succeeded();
+                Ok(Entered {
+                    upstream: UpstreamConnection::new(context, upstream, session, policy),
+                    rules,
+                    terms,
+                    mailbox,
+                    maildrop,
+                    credentials: digest,
+                })
+            }
+            Err(UpstreamError::Authentication) => {
+                attempt.refused(None);
+                self.failed(user, upstream.name(), &UpstreamError::Authentication);
+                Err(self.wrong(case))
+            }
+            Err(error) => Err(self.failed(user, upstream.name(), &error)),
+        }
+    }
+
+    /// The rules of somebody without an account, and what they mean in front.
+    fn rules_of(&self, claim: &Claim) -> (Rules, Terms) {
+        let policies = &self.context.config.policies;
+        let mut rules = policies.of(&claim.asked.user).clone();
+        let terms = rules.terms();
+        policies.grant(&claim.asked, &mut rules);
+        (rules, terms)
+    }
+
+    /// The answer to wrong credentials, whoever found out: it leaves at a time that
+    /// depends on what was guessed before, and not on whether there is such a user.
+    fn wrong(&self, case: Case<'_>) -> Refused {
+        let guesser = self.context.guard.user(case.claim.credentials.user());
+        Refused {
+            refusal: refusal::refusal(&UpstreamError::Authentication),
+            not_before: Some(case.began + case.guess.failed(guesser)),
+        }
+    }
+}
