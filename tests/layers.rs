@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "pop3", "upstream", "accounts", "maildrop", "sasl", "metrics",
         ],
     ),
-    ("web", &["accounts", "metrics", "secret"]),
+    ("web", &["accounts", "metrics", "oauth2", "secret"]),
     (
         "config",
         &[

@@ -119,6 +119,12 @@ impl Config {
         })
     }
 
+    /// Mozilla's format for `domain`, if there is anything to tell about it.
+    pub(super) fn mozilla(&self, domain: &str) -> Option<String> {
+        self.answers(domain)
+            .then(|| mozilla::document(self, domain))
+    }
+
     fn smtp(&self) -> Option<Server<'_>> {
         let Submission { host, port } = self.submission.as_ref()?;
         let security = match *port {
@@ -169,8 +175,8 @@ async fn mozilla(State(config): State<Arc<Config>>, uri: Uri, headers: HeaderMap
             return (StatusCode::BAD_REQUEST, "emailaddress is not an address\n").into_response();
         }
     };
-    match domain.filter(|domain| config.answers(domain)) {
-        Some(domain) => document(mozilla::document(&config, &domain)),
+    match domain.and_then(|domain| config.mozilla(&domain)) {
+        Some(xml) => document(xml),
         None => super::not_found().await.into_response(),
     }
 }

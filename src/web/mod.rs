@@ -1,9 +1,9 @@
-//! HTTP for the operator: `/live`, `/ready` and `/metrics`; and, where it is
-//! configured, [`autoconfig`] for mail clients.
+//! HTTP for the operator: `/live`, `/ready` and `/metrics`; and, where they are
+//! configured, [`autoconfig`] for mail clients and the pages of [`enrolment`].
 //!
 //! It belongs on loopback or behind a firewall; a reverse proxy publishes the
-//! paths of `autoconfig`, and no others. What the operator's paths say holds no
-//! user, address or content.
+//! paths of `autoconfig` and of the pages, and no others. What the operator's
+//! paths say holds no user, address or content.
 
 use std::fmt;
 use std::future::Future;
@@ -28,7 +28,7 @@ pub mod autoconfig;
 mod bounded;
 pub mod enrolment;
 
-use bounded::Bounded;
+use bounded::{Bounded, Peer};
 
 /// Whether clients should be sent here, for `/ready`.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +90,7 @@ pub struct Site {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Server {
@@ -99,7 +100,23 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         tracing::info!(protocol = "http", %address, "listening");
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            tls: None,
+        })
+    }
+
+    /// Speaks TLS from the first octet, with the certificate that `config` has at the
+    /// time of each handshake.
+    #[must_use]
+    pub fn with_tls(mut self, config: &rustls::ServerConfig) -> Self {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // What a mail client keeps of its session is worth nothing here.
+        config.session_storage = rustls::server::ServerSessionMemoryCache::new(256);
+        self.tls = Some(Arc::new(config));
+        self
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -109,9 +126,14 @@ impl Server {
 
     /// Answers until `shutdown`.
     pub fn run(self, site: Site, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
-        let listener = Bounded::new(self.listener);
+        let connections = match site.enrolment {
+            Some(_) => bounded::CONNECTIONS_WITH_PAGES,
+            None => bounded::CONNECTIONS,
+        };
+        let listener = Bounded::new(self.listener, connections, self.tls);
+        let service = router(site).into_make_service_with_connect_info::<Peer>();
         let serve =
-            axum::serve(listener, router(site)).with_graceful_shutdown(shutdown.cancelled_owned());
+            axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned());
         async move {
             // It returns only when it was stopped.
             let _ = serve.await;
@@ -124,8 +146,16 @@ fn router(site: Site) -> Router {
         metrics,
         readiness,
         autoconfig,
-        enrolment: _,
+        enrolment,
     } = site;
+    let submission = autoconfig.as_ref().and_then(|it| it.submission.clone());
+    let pages = enrolment.and_then(|enrolment| {
+        let pages = enrolment::router(enrolment, Arc::clone(&metrics), submission);
+        if pages.is_none() {
+            tracing::error!("no enrolment pages: the system gives no random numbers");
+        }
+        pages
+    });
     let operator = Router::new()
         .route("/live", get(async || "alive\n"))
         .route("/ready", get(ready))
@@ -136,7 +166,12 @@ fn router(site: Site) -> Router {
         Some(config) => operator.merge(autoconfig::router(config)),
         None => operator.fallback(not_found),
     };
-    all.layer(map_response(close))
+    let all = all.layer(map_response(close));
+    match pages {
+        // What is not below their paths is answered as without them.
+        Some(pages) => all.merge(pages),
+        None => all,
+    }
 }
 
 async fn not_found() -> (StatusCode, &'static str) {
