@@ -78,28 +78,33 @@ impl Kept {
 
 /// A form under way to the token endpoint.
 struct Form {
-    text: form_urlencoded::Serializer<'static, String>,
+    text: String,
     /// What its answer must not repeat.
     shown: Vec<Secret>,
 }
 
 impl Form {
     fn new(grant: &str) -> Self {
-        let mut text = form_urlencoded::Serializer::new(String::new());
-        text.append_pair("grant_type", grant);
+        Self::empty().with("grant_type", grant)
+    }
+
+    fn empty() -> Self {
         Self {
-            text,
+            text: String::new(),
             shown: Vec::new(),
         }
     }
 
     fn with(mut self, name: &str, value: &str) -> Self {
-        self.text.append_pair(name, value);
+        // The serializer itself is no value that another thread may have.
+        let mut text = form_urlencoded::Serializer::new(self.text);
+        text.append_pair(name, value);
+        self.text = text.finish();
         self
     }
 
     fn with_secret(mut self, name: &str, value: &Secret) -> Self {
-        self.text.append_pair(name, value.reveal());
+        self = self.with(name, value.reveal());
         self.shown.push(value.clone());
         self
     }
@@ -252,16 +257,13 @@ impl Client {
         let url = url.ok_or_else(|| {
             TokenError::Misconfigured("the provider has no device codes".to_owned())
         })?;
-        let mut form = Form {
-            text: form_urlencoded::Serializer::new(String::new()),
-            shown: Vec::new(),
-        };
+        let mut form = Form::empty();
         let scope = self.scope();
         if !scope.is_empty() {
             form = form.with("scope", &scope);
         }
-        let (mut form, authorization) = self.prove(form, &known, &url)?;
-        let answer = self.http.post(&url, form.text.finish(), authorization);
+        let (form, authorization) = self.prove(form, &known, &url)?;
+        let answer = self.http.post(&url, form.text.clone(), authorization);
         let answer = answer.await?;
         if answer.status != StatusCode::OK {
             let shown: Vec<&Secret> = form.shown.iter().collect();
@@ -472,8 +474,8 @@ impl Client {
         };
         let (known, url) = self.token_endpoint().await.map_err(failed)?;
         let proven = self.prove(form, &known, &url);
-        let (mut form, authorization) = proven.map_err(failed)?;
-        let answer = self.http.post(&url, form.text.finish(), authorization);
+        let (form, authorization) = proven.map_err(failed)?;
+        let answer = self.http.post(&url, form.text.clone(), authorization);
         let answer = answer.await.map_err(failed)?;
         let shown: Vec<&Secret> = form.shown.iter().collect();
         answer::read(&answer, &shown)
