@@ -20,7 +20,7 @@ use crate::accounts::{Account, AccountsError, Credential, Home, VaultError};
 use crate::secret::Secret;
 
 /// Devices of an account.
-const MOST_DEVICES: usize = 50;
+const MOST_DEVICES: usize = 32;
 
 /// The longest name of a device, in characters.
 const LONGEST_NAME: usize = 60;
@@ -146,10 +146,16 @@ async fn show(
             name: &provider.name,
             title: &provider.title,
         }),
-        locked: account.lock.is_some(),
+        locked: is_locked(account),
         name,
         wrong,
     })
+}
+
+/// Its secrets open only with the password of a device.
+fn is_locked(account: &Account) -> bool {
+    let lock = account.lock.as_ref();
+    lock.is_some_and(|lock| !lock.private_keys.is_empty())
 }
 
 /// What the owner is told; the reason in detail is the operator's.
@@ -205,10 +211,12 @@ pub(super) async fn add(
             .await;
         let made = match made {
             Ok(made) => made,
-            Err(AccountsError::Vault(VaultError::Locked | VaultError::Damaged))
-                if account.lock.is_some() =>
-            {
+            Err(AccountsError::Vault(VaultError::Locked)) if is_locked(&account) => {
                 return wrong_password(&app, &visitor, &account, &name, by.as_ref()).await;
+            }
+            Err(AccountsError::Unsuitable(_)) => {
+                let wrong = "Please choose another name.";
+                return show(&app, &visitor, &account, &name, Some(wrong)).await;
             }
             Err(other) => return Err(other.into()),
         };

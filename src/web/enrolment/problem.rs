@@ -50,6 +50,8 @@ pub(super) enum Problem {
     /// The operator has to do something.
     Misconfigured,
     TooManyDevices,
+    /// An address that can be nobody's here.
+    Unsuitable,
     /// Something of ours failed.
     Broken,
 }
@@ -68,6 +70,7 @@ impl Problem {
             | Self::Declined
             | Self::MixedUp
             | Self::Nobody(_)
+            | Self::Unsuitable
             | Self::MailboxRefused => StatusCode::BAD_REQUEST,
             Self::TooManyDevices => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -97,6 +100,7 @@ impl Problem {
             Self::Away => "The mail provider does not answer",
             Self::Misconfigured => "Something is not set up right",
             Self::TooManyDevices => "That is one device too many",
+            Self::Unsuitable => "That address will not do",
             Self::Broken => "Something went wrong here",
         }
     }
@@ -121,6 +125,7 @@ impl Problem {
             Self::Away => "Nothing was changed, and nothing is wrong with what you did. Please try again in a few minutes.".into(),
             Self::Misconfigured => "This cannot be solved from here: whoever runs this service finds the reason in the log.".into(),
             Self::TooManyDevices => "Please remove a device that you no longer use first.".into(),
+            Self::Unsuitable => "It has letters that an account here cannot have. Please ask whoever runs this service.".into(),
             Self::Broken => "Nothing was changed. Please try again; if it stays so, tell whoever runs this service.".into(),
         }
     }
@@ -187,7 +192,10 @@ impl From<AccountsError> for Problem {
     fn from(error: AccountsError) -> Self {
         match error {
             AccountsError::Missing(_) => Self::SignedOut,
-            AccountsError::Changed(_) | AccountsError::Exists(_) => Self::Busy,
+            AccountsError::Changed(_) | AccountsError::Exists(_) | AccountsError::Busy => {
+                Self::Busy
+            }
+            AccountsError::Unsuitable(_) => Self::Unsuitable,
             AccountsError::Store(error) => {
                 tracing::error!(%error, "the pages cannot use the accounts");
                 Self::Broken

@@ -328,25 +328,19 @@ async fn exchange(
         other => other?,
     };
     let signed_in = tokens.identity.as_deref().and_then(address);
-    let account = match (flow.address.as_deref(), signed_in.as_deref()) {
-        (None, None) => return Err(Problem::Nobody(provider.title.clone())),
-        (Some(wanted), signed_in) => {
-            let account = admit(app, provider, wanted).await?;
-            match signed_in {
-                // Before anything of the account is told or changed.
-                Some(signed_in) if signed_in != account.signs_in() => {
-                    return Err(Problem::AnotherMailbox {
-                        signed_in: signed_in.to_owned(),
-                        expected: wanted.to_owned(),
-                    });
-                }
-                _ => account,
-            }
-        }
-        (None, Some(signed_in)) => admit(app, provider, signed_in).await?,
-    };
+    let wanted = flow.address.as_deref().or(signed_in.as_deref());
+    let wanted = wanted.ok_or_else(|| Problem::Nobody(provider.title.clone()))?;
+    let account = admit(app, provider, wanted).await?;
     let brought = NewCredential::OAuth(tokens);
-    Ok(app.accounts.enrol(account, brought, &*app.probe).await?)
+    let enrolled = app.accounts.enrol(account, brought, &*app.probe).await;
+    enrolled.map_err(|error| match error {
+        // Who signs in for a shared mailbox is not told to strangers.
+        EnrolmentError::AnotherMailbox { signed_in, .. } => Problem::AnotherMailbox {
+            signed_in,
+            expected: wanted.to_owned(),
+        },
+        other => other.into(),
+    })
 }
 
 /// The account of an address, new where it may have one. An account elsewhere is
@@ -357,7 +351,12 @@ async fn admit(app: &App, provider: &Provider, address: &str) -> Result<Account,
     match app.accounts.find(address).await? {
         Some(account) if account.home != home || account.master => Err(refused()),
         Some(account) if account.disabled => Err(Problem::Disabled(address.to_owned())),
-        Some(account) => Ok(account),
+        Some(mut account) => {
+            // With the last device went what opens its secrets: new ones are not to
+            // be sealed for nobody.
+            account.lock.take_if(|lock| lock.private_keys.is_empty());
+            Ok(account)
+        }
         None => {
             let domain = address
                 .rsplit_once('@')
@@ -419,7 +418,7 @@ pub(super) async fn open(
     match outcome {
         Ok(enrolled) => signed_in(&app, &visitor, &enrolled),
         // Who has an account here is nobody's business.
-        Err(Problem::NotHere(_) | Problem::Disabled(_)) => {
+        Err(Problem::NotHere(_) | Problem::Disabled(_) | Problem::Unsuitable) => {
             let guess = sha256(format!("{address}\0{}", secret.reveal()).as_bytes());
             let whose = [from, Whose::account(&address)];
             let delay = app.attempts.failed(&whose, guess);
