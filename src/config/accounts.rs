@@ -1,13 +1,17 @@
 //! The second stage of `[accounts]`, `[alarm]` and what seals secrets.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::policies::Protocol;
 use super::secret_file::read_guarded;
-use super::{ConfigError, Given, Origin, Settings, providers, trust, url};
-use crate::accounts::{Alarm, Config, Entry, KeyRing};
+use super::{ConfigError, Given, Origin, Settings, providers, servers, trust, url};
+use crate::accounts::{Alarm, Config, Entry, HttpCheckConfig, KeyRing};
 use crate::oauth2::Grant;
 use crate::secret::Secret;
+
+/// How long the service that judges passwords may take.
+const JUDGED: Duration = Duration::from_secs(10);
 
 /// How long a webhook or a command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,7 +59,7 @@ pub(super) fn resolve(
             .collect(),
         gateway_upstream: gateway.map(|(url, _)| url.clone()),
         alarm: alarm(settings, sign_in)?,
-        http_check: None,
+        http_check: http_check(settings, warnings)?,
     })
 }
 
@@ -114,4 +118,55 @@ fn alarm(settings: &Settings, sign_in: Option<::url::Url>) -> Result<Alarm, Conf
         None => {}
     }
     Ok(alarm)
+}
+
+/// The service that judges passwords.
+fn http_check(
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<Option<HttpCheckConfig>, ConfigError> {
+    let table = &settings.auth_http;
+    let ca_file = settings.path("auth_http.ca_file", &table.ca_file)?;
+    let timeout = settings.given("auth_http.timeout", &table.timeout);
+    let listed = settings.list("auth_http.servers", &table.servers);
+    let Some(given) = settings.given("auth_http.url", &table.url) else {
+        let other = ca_file.map(|it| it.origin);
+        let other = other.or_else(|| timeout.map(|it| it.origin));
+        let other = other.or_else(|| listed.into_iter().next().map(|it| it.origin));
+        return match other {
+            Some(origin) => Err(ConfigError::at(
+                origin,
+                "needs auth_http.url, the service that is asked",
+            )),
+            None => Ok(None),
+        };
+    };
+    let url = url::service(&given.value).map_err(|problem| given.wrong(problem))?;
+    let tls = match &ca_file {
+        Some(file) => trust::only(&file.value).map_err(|problem| file.wrong(problem))?,
+        None if url.scheme() == "http" => {
+            trust::nobody().map_err(|problem| given.wrong(problem))?
+        }
+        None => trust::system("auth_http.ca_file").map_err(|problem| given.wrong(problem))?,
+    };
+    let mut servers = BTreeMap::new();
+    for given in listed {
+        servers::checked(&given, warnings)?;
+        let place = servers::place(&given.value).map_err(|problem| given.wrong(problem))?;
+        if servers.insert(place, given.value.clone()).is_some() {
+            return Err(given.wrong("another server has the same host and port"));
+        }
+    }
+    Ok(Some(HttpCheckConfig {
+        url,
+        timeout: match timeout {
+            Some(given) if given.value.0.is_zero() => {
+                return Err(given.wrong("must be at least 1s"));
+            }
+            Some(given) => given.value.0,
+            None => JUDGED,
+        },
+        tls,
+        servers,
+    }))
 }

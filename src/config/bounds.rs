@@ -101,6 +101,7 @@ pub(super) fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         "limits.connections_per_address",
         &table.connections_per_address,
     );
+    let failures = count("limits.failures_per_minute", &table.failures_per_minute);
     let refusals = count("limits.upstream_refusals", &table.upstream_refusals);
     let message = octets(
         "limits.buffered_message_octets",
@@ -114,7 +115,7 @@ pub(super) fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
             default.connections,
         )?,
         connections_per_network: per_network(per_address, default.connections_per_network)?,
-        failures_per_minute: default.failures_per_minute,
+        failures_per_minute: per_network(failures, default.failures_per_minute)?,
         buffered_octets: octets_from(buffered.clone(), 1024 * 1024, default.buffered_octets)?,
         buffered_message_octets: octets_from(message.clone(), 0, default.buffered_message_octets)?,
         bad_commands: at_least_one(
@@ -175,7 +176,7 @@ fn at_least_one<T: TryFrom<u64>>(
     T::try_from(given.value.0).map_err(|_| given.wrong("is too large"))
 }
 
-/// Connections from one address, and three and nine times as many from the networks
+/// What is granted to one address, and three and nine times as many from the networks
 /// around it.
 fn per_network(given: Option<Given<Count>>, default: [u32; 3]) -> Result<[u32; 3], ConfigError> {
     let [smallest, ..] = default;

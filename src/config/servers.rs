@@ -191,6 +191,18 @@ pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
     })
 }
 
+/// Host and port of the server with this URL.
+pub(super) fn place(text: &str) -> Result<String, String> {
+    Ok(match url::parse(text)? {
+        url::Server::Imap(server) => format!("{}:{}", server.host, server.port),
+        url::Server::Jmap(server) => {
+            let host = server.resource.host_str().unwrap_or_default();
+            let port = server.resource.port_or_known_default().unwrap_or(443);
+            format!("{}:{port}", host.trim_matches(['[', ']']))
+        }
+    })
+}
+
 /// The gateway's own server, where it has one.
 pub(super) fn gateway(
     settings: &Settings,

@@ -103,6 +103,7 @@ pub(super) const KEYS: &[&str] = &[
     "auth_http.url",
     "auth_http.ca_file",
     "auth_http.timeout",
+    "auth_http.servers",
     "enrolment.public_url",
     "enrolment.domains",
     "enrolment.providers",
@@ -116,6 +117,7 @@ pub(super) const KEYS: &[&str] = &[
     "alarm.notice",
     "limits.connections",
     "limits.connections_per_address",
+    "limits.failures_per_minute",
     "limits.buffered_octets",
     "limits.buffered_message_octets",
     "limits.bad_commands",
@@ -247,6 +249,7 @@ struct Document {
 pub(super) struct LimitsTable {
     pub connections: Written<Count>,
     pub connections_per_address: Written<Count>,
+    pub failures_per_minute: Written<Count>,
     pub buffered_octets: Written<Octets>,
     pub buffered_message_octets: Written<Octets>,
     pub bad_commands: Written<Count>,

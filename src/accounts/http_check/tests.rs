@@ -204,15 +204,7 @@ async fn nobody_there_is_an_outage() {
     let port = listener.local_addr().unwrap().port();
     let check = HttpCheck::new(config(&format!("http://127.0.0.1:{port}/"))).unwrap();
     let secret = Secret::from("secret");
-    let ask = || {
-        check.check(
-            "alice",
-            &secret,
-            Ipv6Addr::LOCALHOST.into(),
-            1,
-            false,
-        )
-    };
+    let ask = || check.check("alice", &secret, Ipv6Addr::LOCALHOST.into(), 1, false);
     // It listens, and never answers.
     let silent = ask().await;
     assert!(

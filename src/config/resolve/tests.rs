@@ -72,7 +72,7 @@ fn every_value_arrives_in_its_place() {
         unique_ids = "%v.%u"
         send_client_address = true
         http = "9110"
-        limits = { connections = 1, connections_per_address = 2, buffered_octets = "3 MiB", buffered_message_octets = 4, bad_commands = 5, slowest_reader = 0, upstream_refusals = 7 }
+        limits = { connections = 1, connections_per_address = 2, failures_per_minute = 6, buffered_octets = "3 MiB", buffered_message_octets = 4, bad_commands = 5, slowest_reader = 0, upstream_refusals = 7 }
         timeouts = { handshake = "1s", login = "2s", idle = "11m", drain = "0s" }
         upstream_limits = { literal = "1 GiB", line = "8 KiB", messages = 9 }
         upstream_timeouts = { connect = "3s", silence = "4s", command = "5s" }
@@ -86,7 +86,7 @@ fn every_value_arrives_in_its_place() {
         Limits {
             connections: 1,
             connections_per_network: [2, 6, 18],
-            failures_per_minute: [10, 30, 90],
+            failures_per_minute: [6, 18, 54],
             buffered_octets: 3 * 1024 * 1024,
             buffered_message_octets: 4,
             bad_commands: 5,

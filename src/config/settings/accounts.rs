@@ -56,6 +56,7 @@ pub(in crate::config) struct AuthHttpTable {
     pub url: Written<String>,
     pub ca_file: Written<String>,
     pub timeout: Written<Period>,
+    pub servers: Written<OneOrMore>,
 }
 
 #[derive(Debug, Default, Deserialize)]
