@@ -155,6 +155,50 @@ label! {
 }
 
 label! {
+    /// How the credentials of an account are.
+    "state" TokenState {
+        /// Good, and renewed when it is time.
+        Ok = "ok",
+        /// Good only with a device password: renewed while somebody logs in.
+        Locked = "locked",
+        /// To end within a week, or ended, and not renewed so far.
+        Expiring = "expiring",
+        /// The provider refuses: somebody has to sign in again.
+        Refused = "refused",
+        /// The operator has shut the account.
+        Disabled = "disabled",
+        /// The provider lets popgate in without anything of the account's own.
+        Provider = "provider",
+    }
+}
+
+label! {
+    /// What became of a request for new tokens.
+    "result" RefreshResult {
+        /// There are new ones.
+        Renewed = "renewed",
+        /// The provider gives no more: somebody has to sign in again.
+        Refused = "refused",
+        /// The provider could not be asked, or could not answer.
+        Temporary = "temporary",
+        /// A setting has to be changed, here or at the provider.
+        Misconfigured = "misconfigured",
+        /// There are new ones, and the store could not take them.
+        NotStored = "not_stored",
+    }
+}
+
+label! {
+    /// What became of an attempt to tell that an account has died, or is well.
+    "result" AlarmResult {
+        /// Told.
+        Told = "told",
+        /// The webhook or the command failed.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// The limit that refused a connection.
     "limit" ConnectionLimit {
         /// Connections at once.
@@ -200,6 +244,18 @@ pub struct Metrics {
     pub tls_handshake_failures: Counter,
     /// Connections refused, by limit.
     pub connections_refused: Family<ConnectionLimit, Counter>,
+    /// Accounts of popgate's own, by the state of their tokens.
+    pub token_state: Family<TokenState, Gauge>,
+    /// When somebody signed in for the longest time ago, in seconds of Unix time;
+    /// 0: nobody has.
+    pub token_oldest_sign_in: Gauge,
+    /// When the first of the accounts' access to a mailbox ends unless it is
+    /// renewed, in seconds of Unix time; 0: none does.
+    pub token_next_expiry: Gauge,
+    /// Requests for new tokens, by what became of them.
+    pub token_refreshes: Family<RefreshResult, Counter>,
+    /// Alarms, by what became of them.
+    pub token_alarms: Family<AlarmResult, Counter>,
     certificate_expiry: Gauge,
     certificate: Certificate,
     registry: Registry,
@@ -280,6 +336,31 @@ impl Metrics {
                 "connections_refused",
                 "Client connections refused, by limit",
             ),
+            token_state: gauges(
+                r,
+                "token_state",
+                "Accounts of popgate's own, by the state of their tokens",
+            ),
+            token_oldest_sign_in: gauge(
+                r,
+                "token_oldest_sign_in_timestamp_seconds",
+                "When somebody signed in for the longest time ago, in seconds since 1970; 0 where nobody has",
+            ),
+            token_next_expiry: gauge(
+                r,
+                "token_next_expiry_timestamp_seconds",
+                "When the first access token ends unless it is renewed, in seconds since 1970; 0 where none does",
+            ),
+            token_refreshes: family(
+                r,
+                "token_refreshes",
+                "Requests for new tokens, by what became of them",
+            ),
+            token_alarms: family(
+                r,
+                "token_alarms",
+                "Calls of the webhook or the command, by what became of them",
+            ),
             certificate_expiry: gauge(
                 r,
                 "certificate_expiry_timestamp_seconds",
@@ -333,6 +414,18 @@ fn histogram(registry: &mut Registry, name: &str, help: &str, bounds: &[f64]) ->
     histogram
 }
 
+fn gauges<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Gauge>
+where
+    L: Labels + Clone + Eq + std::hash::Hash + EncodeLabelSet + fmt::Debug + Send + Sync,
+{
+    let family = Family::<L, Gauge>::default();
+    for labels in L::VALUES {
+        drop(family.get_or_create(labels));
+    }
+    registry.register(name, help, family.clone());
+    family
+}
+
 fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
 where
     L: Labels + Clone + Eq + std::hash::Hash + EncodeLabelSet + fmt::Debug + Send + Sync,
@@ -377,6 +470,7 @@ mod tests {
         );
         assert!(after.contains("popgate_connections_refused_total{limit=\"per_address\"} 0\n"));
         assert!(after.contains("popgate_upstream_errors_total{kind=\"temporary\"} 0\n"));
+        assert!(after.contains("popgate_token_state{state=\"refused\"} 0\n"));
         assert!(after.ends_with("# EOF\n"));
     }
 

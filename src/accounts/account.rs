@@ -96,6 +96,20 @@ pub struct SealedTokens {
     pub refreshed: i64,
     /// Counts renewals: part of what seals.
     pub generation: u64,
+    /// Who is asking for new ones now, or ended while asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+}
+
+/// A process that is asking for tokens. It says so before it asks: others wait,
+/// and where the disk is full nothing is asked that could not be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Which process: a random name.
+    pub by: String,
+    /// In seconds of Unix time.
+    pub since: i64,
 }
 
 /// Why an account cannot be used.
@@ -106,6 +120,9 @@ pub struct Trouble {
     pub since: i64,
     /// In words, for the operator; nothing secret.
     pub reason: String,
+    /// Whoever is to be told has been told.
+    #[serde(default)]
+    pub told: bool,
 }
 
 /// A password in front, for one device or program.

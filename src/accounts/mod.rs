@@ -16,19 +16,26 @@ use crate::secret::Secret;
 use crate::store::{Access, AccountRow, Change, StoreError};
 
 mod account;
+mod address;
+mod alarm;
 mod authentication;
 mod device_password;
 mod enrolment;
 mod hashing;
 mod http_check;
+mod pauses;
 mod provider;
+mod renewal;
 mod secrets;
 #[cfg(test)]
 mod testing;
 mod tokens;
 mod vault;
+mod watch;
 
-pub use account::{Account, Credential, Device, Home, Rules, SealedTokens, Trouble, Verifier};
+pub use account::{
+    Account, Claim, Credential, Device, Home, Rules, SealedTokens, Trouble, Verifier,
+};
 pub use authentication::{Admitted, Verdict};
 pub use device_password::DevicePassword;
 pub use enrolment::{Enrolled, EnrolmentError, NewCredential, Probe, ProbeError};
@@ -56,7 +63,7 @@ pub struct Config {
 }
 
 /// Who is told when a token dies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Alarm {
     /// Gets a POST of JSON: https, or http on loopback.
     pub webhook: Option<Url>,
@@ -70,17 +77,30 @@ pub struct Alarm {
     pub sign_in: Option<Url>,
 }
 
-/// The accounts of a gateway.
-#[derive(Debug)]
+impl Default for Alarm {
+    fn default() -> Self {
+        Self {
+            webhook: None,
+            command: None,
+            patience: Duration::from_secs(10),
+            tls: None,
+            sign_in: None,
+        }
+    }
+}
+
+/// The accounts of a gateway. Its clones are one.
+#[derive(Clone, Debug)]
 pub struct Accounts {
     access: Access,
-    config: Config,
+    config: Arc<Config>,
     metrics: Arc<Metrics>,
-    hashing: hashing::Hashing,
+    hashing: Arc<hashing::Hashing>,
     /// Some account has a password that a person chose.
-    any_chosen: AtomicBool,
+    any_chosen: Arc<AtomicBool>,
     /// All accounts were looked at for that.
-    all_seen: AtomicBool,
+    all_seen: Arc<AtomicBool>,
+    renewals: Arc<renewal::Renewals>,
 }
 
 /// The accounts cannot be asked, or not changed.
@@ -117,11 +137,12 @@ impl Accounts {
     pub fn new(access: Access, config: Config, metrics: Arc<Metrics>) -> Self {
         Self {
             access,
-            config,
+            config: Arc::new(config),
             metrics,
-            hashing: hashing::Hashing::default(),
-            any_chosen: AtomicBool::new(false),
-            all_seen: AtomicBool::new(false),
+            hashing: Arc::default(),
+            any_chosen: Arc::default(),
+            all_seen: Arc::default(),
+            renewals: Arc::default(),
         }
     }
 

@@ -90,6 +90,7 @@ impl Accounts {
             signed_in: tokens.signed_in,
             refreshed: tokens.refreshed,
             generation,
+            claim: None,
         };
         account.credential = Credential::OAuth(sealed);
         Ok(())

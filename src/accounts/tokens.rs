@@ -1,6 +1,15 @@
 //! What an account shows to its upstream, kept fresh.
 
-use super::{Accounts, AccountsError, Admitted, Credentials, Home};
+use std::sync::Arc;
+
+use super::pauses::Failure;
+use super::renewal::{Need, name_of};
+use super::{
+    Account, Accounts, AccountsError, Admitted, Credential, Credentials, Entry, Home,
+    OpenedCredential, Opener, Provider, Trouble, now,
+};
+use crate::metrics::RefreshResult;
+use crate::oauth2::Grant;
 
 /// There is nothing to show to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,28 +34,201 @@ pub enum CredentialError {
 impl Accounts {
     /// What opens the mailbox of an account. An access token that ends within ten
     /// minutes is renewed before, one request at a time for each account, and on
-    /// disk before it is used.
-    pub async fn credentials(&self, _admitted: &Admitted) -> Result<Credentials, CredentialError> {
-        todo!()
+    /// disk before it is used. While the provider fails, a token that has not
+    /// ended does.
+    pub async fn credentials(&self, admitted: &Admitted) -> Result<Credentials, CredentialError> {
+        let account = &admitted.account;
+        if account.disabled {
+            return Err(CredentialError::Disabled);
+        }
+        match &account.credential {
+            Credential::Provider => {
+                self.provider_credentials(&account.home, account.mailbox())
+                    .await
+            }
+            Credential::Password(_) | Credential::ApiToken(_) => {
+                self.at_rest(account, &admitted.opener)
+            }
+            Credential::OAuth(_) if account.trouble.is_some() => Err(CredentialError::SignInNeeded),
+            Credential::OAuth(tokens) if !tokens.is_due(now()) => {
+                self.at_rest(account, &admitted.opener)
+            }
+            Credential::OAuth(_) => {
+                let renewed = self
+                    .renewed(&account.address, &admitted.opener, Need::Fresh)
+                    .await?;
+                renewed.ok_or(CredentialError::SignInNeeded)
+            }
+        }
     }
 
-    /// The upstream refused `used`: something newer to try once, or `None` (then
-    /// the account is in trouble if the provider says so, too).
+    /// The upstream refused `used`: something newer to try once, or `None`. Where
+    /// the provider refuses, too, it is [`CredentialError::SignInNeeded`], and the
+    /// account is in trouble. A password or a token without an end is all that
+    /// there is: the account is in trouble until it works again
+    /// ([`Accounts::worked`]).
     pub async fn after_refusal(
         &self,
-        _admitted: &Admitted,
-        _used: &Credentials,
+        admitted: &Admitted,
+        used: &Credentials,
     ) -> Result<Option<Credentials>, CredentialError> {
-        todo!()
+        let account = &admitted.account;
+        match (&account.credential, used) {
+            (Credential::OAuth(_), Credentials::Bearer { token, .. }) => {
+                let need = Need::Other(token.clone());
+                self.renewed(&account.address, &admitted.opener, need).await
+            }
+            (Credential::Password(_) | Credential::ApiToken(_), _) => {
+                let known = (account.version, &account.credential);
+                let stored = self
+                    .change(&account.address, |row| {
+                        let same = row.version == known.0 || &row.credential == known.1;
+                        let is_news = same && row.trouble.is_none();
+                        if is_news {
+                            row.trouble = Some(Trouble {
+                                since: now(),
+                                reason: "the mail server refuses the password or token".to_owned(),
+                                told: false,
+                            });
+                        }
+                        is_news
+                    })
+                    .await?;
+                if let (row, true) = stored {
+                    let reason = row.trouble.as_ref().map_or("", |it| it.reason.as_str());
+                    self.mourn(&row, reason);
+                }
+                Ok(None)
+            }
+            (Credential::Provider, Credentials::Bearer { user, .. }) => {
+                let newer = self.provider_credentials(&account.home, user).await?;
+                Ok((newer != *used).then_some(newer))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The upstream has taken what the account showed: what it refused before is
+    /// good again. Costs nothing where the account was not in trouble.
+    pub async fn worked(&self, admitted: &Admitted) {
+        if admitted.account.trouble.is_none() {
+            return;
+        }
+        let address = admitted.account.address.as_str();
+        let cured = self
+            .change(address, |row| row.trouble.take().is_some())
+            .await;
+        match cured {
+            Ok((_, true)) => {
+                tracing::info!(
+                    account = address,
+                    "the mail server takes the credentials again"
+                );
+                self.renewals.news.notify_one();
+            }
+            Ok((_, false)) => {}
+            Err(error) => {
+                tracing::warn!(account = address, %error, "cannot store that the account is well again");
+            }
+        }
     }
 
     /// What opens somebody's mailbox where the provider needs nothing of an account
     /// (`Entry::needs_nobody`): for users whose password was judged elsewhere.
     pub async fn provider_credentials(
         &self,
-        _home: &Home,
-        _mailbox: &str,
+        home: &Home,
+        mailbox: &str,
     ) -> Result<Credentials, CredentialError> {
-        todo!()
+        let provider = self.provider_of(home)?;
+        match &provider.entry {
+            Entry::Master { user, password } => Ok(Credentials::Password {
+                user: user.clone(),
+                authorize_as: Some(mailbox.to_owned()),
+                password: password.clone(),
+            }),
+            Entry::OAuth(client) if provider.entry.needs_nobody() => {
+                let pauses = &self.renewals.pauses;
+                let name = provider.name.as_str();
+                // One token is for all mailboxes, or each has its own. No address
+                // of an account has a line end.
+                let whose = match client.registration().grant {
+                    Grant::ClientCredentials => format!("{name}\n"),
+                    Grant::ServiceAccount | Grant::User => format!("{name}\n{mailbox}"),
+                };
+                pauses.check(name, &whose)?;
+                match client.for_mailbox(mailbox).await {
+                    Ok(tokens) => {
+                        pauses.answered(name, &whose);
+                        Ok(Credentials::Bearer {
+                            user: mailbox.to_owned(),
+                            token: tokens.access,
+                        })
+                    }
+                    Err(error) => {
+                        let (why, retry_after) = Failure::of(&error).unwrap_or_else(|| {
+                            self.count(RefreshResult::Refused);
+                            // Nobody signs in here: the operator has to see to it.
+                            (Failure::Misconfigured(error.to_string()), None)
+                        });
+                        Err(self.refresh_failed(name, &whose, why, retry_after))
+                    }
+                }
+            }
+            Entry::OAuth(_) | Entry::Password | Entry::ApiToken => {
+                Err(CredentialError::Misconfigured(format!(
+                    "[provider.{}] lets popgate in only with something of each account",
+                    provider.name
+                )))
+            }
+        }
     }
+
+    /// What the account has of its own, as it is stored.
+    pub(super) fn at_rest(
+        &self,
+        account: &Account,
+        opener: &Opener,
+    ) -> Result<Credentials, CredentialError> {
+        let user = account.mailbox().to_owned();
+        let opened = self.open_credential(account, opener);
+        match opened.map_err(AccountsError::from)? {
+            OpenedCredential::Password(password) => Ok(Credentials::Password {
+                user,
+                authorize_as: None,
+                password,
+            }),
+            OpenedCredential::ApiToken(token) | OpenedCredential::OAuth { access: token, .. } => {
+                Ok(Credentials::Bearer { user, token })
+            }
+            OpenedCredential::Provider => Err(changed()),
+        }
+    }
+
+    fn provider_of(&self, home: &Home) -> Result<&Arc<Provider>, CredentialError> {
+        let Home::Provider(name) = home else {
+            let reason = format!("{} is no provider", name_of(home));
+            return Err(CredentialError::Misconfigured(reason));
+        };
+        self.provider(name)
+            .ok_or_else(|| CredentialError::Misconfigured(format!("there is no [provider.{name}]")))
+    }
+
+    /// The provider that gives an account its tokens.
+    pub(super) fn oauth_provider(&self, home: &Home) -> Result<Arc<Provider>, CredentialError> {
+        let provider = self.provider_of(home)?;
+        match &provider.entry {
+            Entry::OAuth(_) => Ok(Arc::clone(provider)),
+            _ => Err(CredentialError::Misconfigured(format!(
+                "[provider.{}] gives no tokens",
+                provider.name
+            ))),
+        }
+    }
+}
+
+/// The way into the mailbox is another one now.
+pub(super) fn changed() -> CredentialError {
+    let reason = "the account was changed while it was being used";
+    CredentialError::Temporary(reason.to_owned())
 }

@@ -1,0 +1,320 @@
+//! What goes on while nobody logs in: tokens that would die of idleness are
+//! renewed, those that could not be stored are, the state of all is counted, and
+//! the death of one is told.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::alarm::{Event, Message};
+use super::renewal::{IDLE, Need, name_of};
+use super::{Account, Accounts, Credential, Opener, Trouble, now};
+use crate::metrics::{AlarmResult, TokenState};
+
+/// Between two looks at all accounts.
+const LOOK: Duration = Duration::from_secs(60);
+/// The least time between them.
+const BREATH: Duration = Duration::from_millis(100);
+/// While there are tokens that could not be stored.
+const STORE: Duration = Duration::from_secs(5);
+/// Between two rounds of renewals.
+const ROUND: Duration = Duration::from_secs(600);
+/// Renewals at once that nobody waits for.
+const RENEWALS: usize = 2;
+/// Alarms at once.
+const ALARMS: usize = 4;
+/// Whom nobody could be told about is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(600);
+/// Over so many seconds the renewals of idle tokens are spread.
+const SPREAD: i64 = 24 * 3600;
+/// Tokens that end within so many seconds, and are not renewed, are expiring.
+const SOON: i64 = 7 * 24 * 3600;
+/// Seconds after which the provider is asked once more about a dead account.
+const MERCY: i64 = 24 * 3600;
+/// How long requests under way are waited for when popgate ends.
+const FAREWELL: Duration = Duration::from_secs(20);
+
+impl Accounts {
+    /// Watches the accounts until `shutdown`; then waits, not for long, until
+    /// tokens on their way are stored.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        tokio::join!(self.look(&shutdown), self.renew_idle(&shutdown));
+        self.renewals.running.close();
+        if timeout(FAREWELL, self.renewals.running.wait())
+            .await
+            .is_err()
+        {
+            warn!("a request for tokens did not end in time");
+        }
+        let lost = self.store_again().await;
+        if lost > 0 {
+            error!(
+                accounts = lost,
+                "NEW TOKENS ARE LOST: they could not be stored; somebody may have to sign in again"
+            );
+        }
+    }
+
+    async fn look(&self, shutdown: &CancellationToken) {
+        let mut alarms = Alarms::default();
+        let mut telling = JoinSet::new();
+        loop {
+            let unstored = self.store_again().await;
+            match self.all().await {
+                Ok(all) => {
+                    self.measure(&all);
+                    alarms.compare(&all, self.config.alarm.sign_in.as_ref());
+                    if !self.config.alarm.is_set() {
+                        alarms.waiting.clear();
+                    }
+                }
+                Err(error) => warn!(%error, "the accounts cannot be looked at"),
+            }
+            while telling.len() < ALARMS
+                && let Some(message) = alarms.waiting.pop_front()
+            {
+                telling.spawn(self.clone().tell(message));
+            }
+            let pause = if unstored > 0 { STORE } else { LOOK };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.renewals.news.notified() => {}
+                Some(told) = telling.join_next() => {
+                    if let Ok((address, false)) = told {
+                        alarms.failed(&address);
+                    }
+                }
+                () = sleep(pause) => {}
+            }
+            sleep(BREATH).await;
+        }
+    }
+
+    /// Tells of a death or a cure, and notes that it is known.
+    async fn tell(self, message: Message) -> (String, bool) {
+        let told = self.config.alarm.tell(&message).await;
+        let result = if told {
+            AlarmResult::Told
+        } else {
+            AlarmResult::Failed
+        };
+        self.metrics.token_alarms.get_or_create(&result).inc();
+        if told && message.event == Event::SignInNeeded {
+            let noted = self
+                .change(&message.address, |row| match &mut row.trouble {
+                    Some(trouble) if trouble.since == message.since => trouble.told = true,
+                    _ => {}
+                })
+                .await;
+            if let Err(error) = noted {
+                debug!(account = message.address.as_str(), %error, "it may be told again");
+            }
+        }
+        (message.address, told)
+    }
+
+    /// What `/metrics` says of all accounts.
+    fn measure(&self, all: &[Account]) {
+        let now = now();
+        let mut states: HashMap<TokenState, i64> = HashMap::new();
+        let (mut oldest, mut next) = (None::<i64>, None::<i64>);
+        for account in all {
+            *states.entry(account.token_state(now)).or_default() += 1;
+            if let Credential::OAuth(tokens) = &account.credential
+                && !account.disabled
+            {
+                oldest = Some(oldest.map_or(tokens.signed_in, |it| it.min(tokens.signed_in)));
+                if tokens.expires_at > now && account.trouble.is_none() {
+                    next = Some(next.map_or(tokens.expires_at, |it| it.min(tokens.expires_at)));
+                }
+            }
+        }
+        for state in TokenState::ALL {
+            let count = states.get(state).copied().unwrap_or_default();
+            self.metrics.token_state.get_or_create(state).set(count);
+        }
+        self.metrics
+            .token_oldest_sign_in
+            .set(oldest.unwrap_or_default());
+        self.metrics.token_next_expiry.set(next.unwrap_or_default());
+    }
+
+    async fn renew_idle(&self, shutdown: &CancellationToken) {
+        let mut last = now();
+        loop {
+            // Not all gateways of a site at once, and not at their start.
+            let pause = ROUND / 2 + ROUND.mul_f64(chance());
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+            let Ok(all) = self.all().await else {
+                continue;
+            };
+            let now = now();
+            let due = all.iter().filter_map(|account| {
+                let need = account.idle_need(last, now)?;
+                Some((account.address.clone(), need))
+            });
+            let renewals = futures_util::stream::iter(due.collect::<Vec<_>>()).for_each_concurrent(
+                RENEWALS,
+                |(address, need)| async move {
+                    // What goes wrong is logged and counted there.
+                    let _ = self.renewed(&address, &Opener::default(), need).await;
+                },
+            );
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = renewals => {}
+            }
+            last = now;
+        }
+    }
+}
+
+impl Account {
+    /// How its credentials are.
+    pub fn token_state(&self, now: i64) -> TokenState {
+        if self.disabled {
+            return TokenState::Disabled;
+        }
+        if self.trouble.is_some() {
+            return TokenState::Refused;
+        }
+        match &self.credential {
+            Credential::Provider => TokenState::Provider,
+            Credential::OAuth(tokens) => {
+                let lasts = match &tokens.refresh {
+                    None => tokens.expires_at.saturating_sub(now) > SOON,
+                    // It should have been renewed by now.
+                    Some(_) => {
+                        self.lock.is_some()
+                            || now.saturating_sub(tokens.refreshed) < IDLE + 2 * SPREAD
+                    }
+                };
+                match (lasts, &self.lock) {
+                    (false, _) => TokenState::Expiring,
+                    (true, Some(_)) => TokenState::Locked,
+                    (true, None) => TokenState::Ok,
+                }
+            }
+            Credential::Password(_) | Credential::ApiToken(_) if self.lock.is_some() => {
+                TokenState::Locked
+            }
+            Credential::Password(_) | Credential::ApiToken(_) => TokenState::Ok,
+        }
+    }
+
+    /// What is to be done for its tokens while nobody logs in. `last`: the time of
+    /// the last look.
+    fn idle_need(&self, last: i64, now: i64) -> Option<Need> {
+        let Credential::OAuth(tokens) = &self.credential else {
+            return None;
+        };
+        if self.disabled || self.lock.is_some() || tokens.refresh.is_none() {
+            return None;
+        }
+        match &self.trouble {
+            Some(Trouble { since, .. }) => {
+                // Once a day, at the time of its death, whenever popgate started.
+                let days = |time: i64| time.saturating_sub(*since).div_euclid(MERCY);
+                (days(now) > days(last).max(0)).then_some(Need::Cured)
+            }
+            None => {
+                let mut hash = DefaultHasher::new();
+                self.address.hash(&mut hash);
+                let spread = i64::try_from(hash.finish() % SPREAD.unsigned_abs()).unwrap_or(0);
+                let idle = now.saturating_sub(tokens.refreshed);
+                (idle >= IDLE + spread).then_some(Need::Used)
+            }
+        }
+    }
+}
+
+/// Who is dead, and who has to be told of it.
+#[derive(Debug, Default)]
+struct Alarms {
+    dead: HashMap<String, Dead>,
+    waiting: VecDeque<Message>,
+}
+
+#[derive(Debug)]
+struct Dead {
+    since: i64,
+    /// Somebody knows, as far as the row says.
+    told: bool,
+    /// When it was tried to tell.
+    tried: Option<Instant>,
+    /// Of the death, for when it is over.
+    message: Message,
+}
+
+impl Alarms {
+    /// Finds deaths that nobody knows of, and cures.
+    fn compare(&mut self, all: &[Account], sign_in: Option<&url::Url>) {
+        let mut dead = HashMap::new();
+        for account in all {
+            let before = self.dead.remove(&account.address);
+            let Some(trouble) = account.trouble.as_ref().filter(|_| !account.disabled) else {
+                if let Some(before) = before
+                    && before.told
+                    && !account.disabled
+                {
+                    self.waiting.push_back(Message {
+                        event: Event::Cured,
+                        ..before.message
+                    });
+                }
+                continue;
+            };
+            let mut now_dead = match before {
+                Some(before) if before.since == trouble.since => Dead {
+                    told: trouble.told,
+                    ..before
+                },
+                _ => Dead {
+                    since: trouble.since,
+                    told: trouble.told,
+                    tried: None,
+                    message: Message {
+                        event: Event::SignInNeeded,
+                        address: account.address.clone(),
+                        delegate: account.delegate.clone(),
+                        provider: name_of(&account.home).to_owned(),
+                        since: trouble.since,
+                        reason: trouble.reason.clone(),
+                        sign_in: sign_in.cloned(),
+                    },
+                },
+            };
+            if !now_dead.told && now_dead.tried.is_none_or(|it| it.elapsed() >= AGAIN) {
+                now_dead.tried = Some(Instant::now());
+                self.waiting.push_back(now_dead.message.clone());
+            }
+            dead.insert(account.address.clone(), now_dead);
+        }
+        // Whoever is left was removed.
+        self.dead = dead;
+    }
+
+    /// Nobody could be told.
+    fn failed(&mut self, address: &str) {
+        if let Some(dead) = self.dead.get_mut(address) {
+            dead.tried = Some(Instant::now());
+        }
+    }
+}
+
+/// Between 0 and 1.
+fn chance() -> f64 {
+    let mut octets = [0; 4];
+    // Where there are no random numbers, nothing is spread.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut octets);
+    f64::from(u32::from_ne_bytes(octets)) / f64::from(u32::MAX)
+}
