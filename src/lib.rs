@@ -10,7 +10,7 @@
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `accounts`, `oauth2`, `maildrop`, `secret`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients, enrolment | `accounts`, `oauth2`, `secret`, `metrics` |
-//! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `accounts`, `maildrop`, `sasl`, `metrics` |
+//! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `accounts`, `maildrop`, `sasl`, `metrics`, `secret` |
 //! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl`, `metrics` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |

@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "pop3", "upstream", "accounts", "maildrop", "sasl", "metrics",
+            "pop3", "upstream", "accounts", "maildrop", "sasl", "metrics", "secret",
         ],
     ),
     ("web", &["accounts", "metrics", "oauth2", "secret"]),

@@ -22,7 +22,7 @@ use super::policies::{Judge, Login};
 use super::record::{Record, shown};
 use super::refusal;
 use super::tls::Certificates;
-use crate::accounts::{Accounts, Home};
+use crate::accounts::{Accounts, Home, HttpCheck};
 use crate::maildrop::{DeletePolicy, MessageIndex, Outcome, Portion, Update};
 use crate::metrics::{Metrics, SessionEnd};
 use crate::pop3::{Announced, Framed, Front, Input, Refusal, Response, Session, Step};
@@ -34,6 +34,7 @@ pub(super) struct Context {
     pub config: Config,
     pub upstreams: Arc<Upstreams>,
     pub accounts: Option<Arc<Accounts>>,
+    pub http_check: Option<HttpCheck>,
     pub metrics: Arc<Metrics>,
     pub locks: Arc<Locks>,
     pub guard: Guard,

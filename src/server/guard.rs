@@ -40,11 +40,17 @@ pub(super) struct Guess<'a> {
     guard: &'a Guard,
     client: IpAddr,
     credentials: Digest,
+    is_proven: bool,
     /// `None`: it does not count for the networks.
     leave: Option<Leave<'a>>,
 }
 
 impl Guess<'_> {
+    /// Whether these credentials were good lately.
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
     /// It was wrong: how long its answer is to wait, from when it was begun to be
     /// judged.
     pub fn failed(self, user: Digest) -> Duration {
@@ -128,7 +134,8 @@ impl Guard {
         is_no_guess: bool,
     ) -> Option<Guess<'_>> {
         // A front or a mail system on this host speaks for many.
-        let is_free = client.is_loopback() || is_no_guess || self.proven.has(credentials);
+        let is_proven = self.proven.has(credentials);
+        let is_free = client.is_loopback() || is_no_guess || is_proven;
         let leave = match is_free {
             true => None,
             false => Some(self.rates.leave(client).await?),
@@ -137,6 +144,7 @@ impl Guard {
             guard: self,
             client,
             credentials,
+            is_proven,
             leave,
         })
     }

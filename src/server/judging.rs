@@ -2,6 +2,7 @@
 //! upstream; and where that leads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::error;
@@ -13,20 +14,26 @@ use super::opening::{Entered, Opening, Refused, UpstreamConnection};
 use super::policies::{Login, Rules};
 use super::record::shown;
 use super::refusal;
-use crate::accounts::Verdict;
+use crate::accounts::{Accounts, AccountsError, Verdict};
 use crate::metrics::LoginResult;
 use crate::pop3::Terms;
 use crate::sasl::Credentials;
 use crate::upstream::{UpstreamError, account_in};
 
+/// While too many passwords are being compared: between two tries of somebody who is
+/// known, how long he tries, and how long the answer to others waits.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+const BUSY_DELAY: Duration = Duration::from_secs(2);
+
 /// A claim that is being judged.
-struct Case<'a> {
+pub(super) struct Case<'a> {
     /// As the client wrote it.
-    user: &'a str,
-    claim: Claim,
-    guess: Guess<'a>,
+    pub user: &'a str,
+    pub claim: Claim,
+    pub guess: Guess<'a>,
     /// When it was begun to be judged.
-    began: Instant,
+    pub began: Instant,
 }
 
 impl Opening {
@@ -73,24 +80,18 @@ impl Opening {
                 self.by_account(case, &address, as_whom.as_deref()).await
             }
             By::Upstream(login) => self.pass_on(case, &login).await,
-            By::Http(_) => {
-                let reason = UpstreamError::Misconfigured("no auth_http is configured".into());
-                Err(self.failed(user, "accounts", &reason))
-            }
+            By::Http(login) => self.by_http(case, &login).await,
             By::Nobody => self.by_nobody(case).await,
         }
     }
 
     /// There is no such user. It takes as long to say so as if there were.
     async fn by_nobody(&self, case: Case<'_>) -> Result<Entered, Refused> {
-        let credentials = &case.claim.credentials;
-        if let (Some(accounts), Credentials::Password { user, password, .. }) =
-            (&self.context.accounts, credentials)
+        if let (Some(accounts), Credentials::Password { user, .. }) =
+            (&self.context.accounts, &case.claim.credentials)
         {
             // Whatever it says: nobody can log in so.
-            if let Err(error) = accounts.authenticate(user, password, None).await {
-                return Err(self.failed(case.user, "accounts", &unusable(&error)));
-            }
+            self.compare(accounts, &case, user, None).await?;
         }
         self.log(case.user, format_args!("no such user, or no such way in"));
         self.count(LoginResult::Refused);
@@ -107,19 +108,16 @@ impl Opening {
     ) -> Result<Entered, Refused> {
         let context = &self.context;
         let (user, policies) = (case.user, &context.config.policies);
-        let (Some(accounts), Credentials::Password { password, .. }) =
-            (&context.accounts, &case.claim.credentials)
-        else {
+        let Some(accounts) = &context.accounts else {
             return self.by_nobody(case).await;
         };
-        let admitted = match accounts.authenticate(address, password, as_whom).await {
-            Ok(Verdict::Admitted(admitted)) => admitted,
-            Ok(Verdict::Unknown | Verdict::Refused) => {
+        let admitted = match self.compare(accounts, &case, address, as_whom).await? {
+            Verdict::Admitted(admitted) => admitted,
+            Verdict::Unknown | Verdict::Refused => {
                 self.log(user, format_args!("the password is none of the account's"));
                 self.count(LoginResult::Refused);
                 return Err(self.wrong(case));
             }
-            Err(error) => return Err(self.failed(user, "accounts", &unusable(&error))),
         };
         case.guess.succeeded();
         accounts.used(&admitted);
@@ -230,8 +228,41 @@ impl Opening {
         }
     }
 
+    /// Compares the password with those of an account. While too many are being
+    /// compared, those that were good lately are waited for, and others are told to
+    /// come again.
+    async fn compare(
+        &self,
+        accounts: &Accounts,
+        case: &Case<'_>,
+        address: &str,
+        as_whom: Option<&str>,
+    ) -> Result<Verdict, Refused> {
+        let Credentials::Password { password, .. } = &case.claim.credentials else {
+            return Ok(Verdict::Refused);
+        };
+        loop {
+            match accounts.authenticate(address, password, as_whom).await {
+                Ok(verdict) => return Ok(verdict),
+                Err(AccountsError::Busy)
+                    if case.guess.is_proven() && case.began.elapsed() < BUSY_PATIENCE =>
+                {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                Err(error) => {
+                    let is_busy = error == AccountsError::Busy;
+                    let refused = self.failed(case.user, "accounts", &unusable(&error));
+                    return Err(Refused {
+                        not_before: is_busy.then(|| case.began + BUSY_DELAY),
+                        ..refused
+                    });
+                }
+            }
+        }
+    }
+
     /// The rules of somebody without an account, and what they mean in front.
-    fn rules_of(&self, claim: &Claim) -> (Rules, Terms) {
+    pub(super) fn rules_of(&self, claim: &Claim) -> (Rules, Terms) {
         let policies = &self.context.config.policies;
         let mut rules = policies.of(&claim.asked.user).clone();
         let terms = rules.terms();
@@ -241,7 +272,7 @@ impl Opening {
 
     /// The answer to wrong credentials, whoever found out: it leaves at a time that
     /// depends on what was guessed before, and not on whether there is such a user.
-    fn wrong(&self, case: Case<'_>) -> Refused {
+    pub(super) fn wrong(&self, case: Case<'_>) -> Refused {
         let guesser = self.context.guard.user(case.claim.credentials.user());
         Refused {
             refusal: refusal::refusal(&UpstreamError::Authentication),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, HttpCheck};
 use crate::metrics::Metrics;
 use crate::upstream::{Rest, Upstreams};
 
@@ -22,6 +22,7 @@ pub mod config;
 mod connection;
 mod delivery;
 mod guard;
+mod http_entry;
 mod judging;
 mod listener;
 mod lock;
@@ -52,6 +53,7 @@ pub struct Gateway {
     upstreams: Arc<Upstreams>,
     accounts: Option<Arc<Accounts>>,
     metrics: Arc<Metrics>,
+    http_check: Option<HttpCheck>,
     guard: Guard,
     listeners: Vec<Listener>,
 }
@@ -69,6 +71,9 @@ pub enum BindError {
         /// What the system says.
         reason: String,
     },
+    /// The HTTP service that judges passwords cannot be asked as it is configured.
+    #[error("auth_http: {0}")]
+    HttpCheck(String),
     /// The system gives no random numbers.
     #[error("no random numbers from the system")]
     Random,
@@ -83,6 +88,16 @@ impl Gateway {
         metrics: Arc<Metrics>,
     ) -> Result<Self, BindError> {
         let guard = Guard::new(&config.limits).map_err(|_| BindError::Random)?;
+        let http_check = match accounts
+            .as_ref()
+            .and_then(|it| it.config().http_check.clone())
+        {
+            Some(service) => {
+                let check = HttpCheck::new(service);
+                Some(check.map_err(|error| BindError::HttpCheck(error.to_string()))?)
+            }
+            None => None,
+        };
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
             let key = key(&listener.security);
@@ -116,6 +131,7 @@ impl Gateway {
             upstreams,
             accounts,
             metrics,
+            http_check,
             guard,
             listeners,
         })
@@ -144,6 +160,7 @@ impl Gateway {
             upstreams: self.upstreams,
             accounts: self.accounts,
             metrics: self.metrics,
+            http_check: self.http_check,
             locks: Arc::default(),
             guard: self.guard,
             delays: LoginDelays::default(),
