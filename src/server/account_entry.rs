@@ -102,6 +102,7 @@ impl Opening {
         match upstream.login(credentials, self.client, policy).await {
             Ok(session) => {
                 attempt.accepted();
+                visit.accounts.worked(visit.admitted).await;
                 Ok(Some(session))
             }
             Err(UpstreamError::Authentication) => {
