@@ -272,12 +272,9 @@ pub(super) async fn callback(
     let Entry::OAuth(client) = &provider.entry else {
         return Err(Problem::NotFound);
     };
-    if let (Some(told), Some(known)) = (&answer.issuer, &client.registration().endpoints.issuer) {
-        let same = |issuer: &str| issuer.trim_end_matches('/').to_owned();
-        if same(told) != same(known.as_str()) {
-            tracing::warn!(provider = %provider.name, "an answer of another issuer was not used");
-            return Err(Problem::MixedUp);
-        }
+    match client.check_issuer(answer.issuer.as_deref()).await {
+        Err(TokenError::NotSignedIn(_)) => return Err(Problem::MixedUp),
+        other => other?,
     }
     if let Some(error) = &answer.error {
         return Err(said_no(&provider.name, error));
@@ -324,7 +321,9 @@ async fn exchange(
     let redirect = redirect_uri(app, &provider.name)?;
     let tokens = match client.finish(&flow.request, &redirect, code).await {
         // The code was somebody else's, or has run out.
-        Err(TokenError::Refused(_)) => return Err(Problem::UnknownState),
+        Err(TokenError::Refused(_) | TokenError::NotSignedIn(_)) => {
+            return Err(Problem::UnknownState);
+        }
         other => other?,
     };
     let signed_in = tokens.identity.as_deref().and_then(address);
