@@ -289,6 +289,10 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         metrics.watch_certificate(move || watched.expires_at());
         tokio::spawn(Arc::clone(certificates).watch(shutdown.clone()));
     }
+    let watch = accounts.clone().map(|accounts| {
+        let drained = drained.clone();
+        tokio::spawn(async move { accounts.run(drained).await })
+    });
     if let Some(server) = operator {
         let (readiness, drained) = (readiness.clone(), drained.clone());
         let probe = UpstreamProbe::new(Arc::clone(&upstreams), gateway_upstream);
@@ -319,6 +323,10 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     gateway.run(shutdown).await;
     upstreams.close().await;
     drained.cancel();
+    if let Some(watch) = watch {
+        // Tokens on their way are stored first.
+        let _ = watch.await;
+    }
     if let Some(control) = control {
         // Whoever copies a backup slowly is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(5), control).await;

@@ -34,8 +34,14 @@ pub enum NewCredential {
 /// Looks whether a mailbox opens.
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// Logs in at the server with this URL, and out again.
-    async fn probe(&self, upstream: &str, credentials: Credentials) -> Result<(), ProbeError>;
+    /// Logs in at the server with this URL, and out again. `delegate`: who has
+    /// signed in for a mailbox that is shared with him.
+    async fn probe(
+        &self,
+        upstream: &str,
+        credentials: Credentials,
+        delegate: Option<&str>,
+    ) -> Result<(), ProbeError>;
 }
 
 /// A mailbox does not open.
@@ -112,7 +118,8 @@ impl Accounts {
                 let reason = format!("no upstream is configured for {}", name_of(&account.home));
                 EnrolmentError::Unsuitable(reason)
             })?;
-            probe.probe(upstream, credentials).await?;
+            let delegate = account.delegate.as_deref();
+            probe.probe(upstream, credentials, delegate).await?;
         }
         let address = account.address.clone();
         let stored = self

@@ -65,6 +65,12 @@ struct Flight {
     forced: Option<Instant>,
 }
 
+impl Flight {
+    fn may_force(&self) -> bool {
+        self.forced.is_none_or(|it| it.elapsed() >= FORCED)
+    }
+}
+
 /// Tokens that the provider has given and the store does not have.
 #[derive(Debug)]
 struct Unstored {
@@ -124,7 +130,7 @@ impl Renewals {
             if flight.unstored.is_some() {
                 unstored.push(address.clone());
             }
-            flight.unstored.is_some() || flight.forced.is_some_and(|it| it.elapsed() < FORCED)
+            flight.unstored.is_some() || !flight.may_force()
         });
         unstored
     }
@@ -187,6 +193,18 @@ impl Accounts {
         self.renewals.pauses.forget(address);
         self.renewals.news.notify_one();
         Ok(stored)
+    }
+
+    /// Whether a token may be got in the place of one that is not old, for an
+    /// account or whoever else has one; not again soon.
+    pub(super) async fn may_force(&self, holder: &str) -> bool {
+        let flight = self.renewals.flight(holder);
+        let mut flight = flight.lock().await;
+        let may = flight.may_force();
+        if may {
+            flight.forced = Some(Instant::now());
+        }
+        may
     }
 
     /// Stores what the provider gave.

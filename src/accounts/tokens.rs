@@ -6,10 +6,10 @@ use super::pauses::Failure;
 use super::renewal::{Need, name_of};
 use super::{
     Account, Accounts, AccountsError, Admitted, Credential, Credentials, Entry, Home,
-    OpenedCredential, Opener, Provider, Trouble, now,
+    OpenedCredential, Opener, Provider, Secret, Trouble, now,
 };
 use crate::metrics::RefreshResult;
-use crate::oauth2::Grant;
+use crate::oauth2::{Client, Grant};
 
 /// There is nothing to show to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,9 +100,8 @@ impl Accounts {
                 }
                 Ok(None)
             }
-            (Credential::Provider, Credentials::Bearer { user, .. }) => {
-                let newer = self.provider_credentials(&account.home, user).await?;
-                Ok((newer != *used).then_some(newer))
+            (Credential::Provider, Credentials::Bearer { user, token }) => {
+                self.provider_refused(&account.home, user, token).await
             }
             _ => Ok(None),
         }
@@ -150,12 +149,7 @@ impl Accounts {
             Entry::OAuth(client) if provider.entry.needs_nobody() => {
                 let pauses = &self.renewals.pauses;
                 let name = provider.name.as_str();
-                // One token is for all mailboxes, or each has its own. No address
-                // of an account has a line end.
-                let whose = match client.registration().grant {
-                    Grant::ClientCredentials => format!("{name}\n"),
-                    Grant::ServiceAccount | Grant::User => format!("{name}\n{mailbox}"),
-                };
+                let whose = holder(name, client, mailbox);
                 pauses.check(name, &whose)?;
                 match client.for_mailbox(mailbox).await {
                     Ok(tokens) => {
@@ -182,6 +176,30 @@ impl Accounts {
                 )))
             }
         }
+    }
+
+    /// The upstream has refused a token of the provider's own: another one, unless
+    /// that was one itself a moment ago.
+    async fn provider_refused(
+        &self,
+        home: &Home,
+        mailbox: &str,
+        refused: &Secret,
+    ) -> Result<Option<Credentials>, CredentialError> {
+        let provider = self.provider_of(home)?;
+        let Entry::OAuth(client) = &provider.entry else {
+            return Ok(None);
+        };
+        if !self
+            .may_force(&holder(&provider.name, client, mailbox))
+            .await
+        {
+            return Ok(None);
+        }
+        client.forget_for_mailbox(mailbox, refused).await;
+        let newer = self.provider_credentials(home, mailbox).await?;
+        let is_newer = !matches!(&newer, Credentials::Bearer { token, .. } if token == refused);
+        Ok(is_newer.then_some(newer))
     }
 
     /// What the account has of its own, as it is stored.
@@ -231,4 +249,13 @@ impl Accounts {
 pub(super) fn changed() -> CredentialError {
     let reason = "the account was changed while it was being used";
     CredentialError::Temporary(reason.to_owned())
+}
+
+/// Who has the token for a mailbox, where nobody signs in: the provider for all of
+/// them, or each. No address of an account has a line end.
+fn holder(provider: &str, client: &Client, mailbox: &str) -> String {
+    match client.registration().grant {
+        Grant::ClientCredentials => format!("{provider}\n"),
+        Grant::ServiceAccount | Grant::User => format!("{provider}\n{mailbox}"),
+    }
 }

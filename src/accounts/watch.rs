@@ -38,7 +38,7 @@ const SOON: i64 = 7 * 24 * 3600;
 /// Seconds after which the provider is asked once more about a dead account.
 const MERCY: i64 = 24 * 3600;
 /// How long requests under way are waited for when popgate ends.
-const FAREWELL: Duration = Duration::from_secs(20);
+const FAREWELL: Duration = Duration::from_secs(10);
 
 impl Accounts {
     /// Watches the accounts until `shutdown`; then waits, not for long, until

@@ -36,8 +36,20 @@ impl UpstreamProbe {
 
 #[async_trait]
 impl Probe for UpstreamProbe {
-    async fn probe(&self, upstream: &str, credentials: Credentials) -> Result<(), ProbeError> {
+    async fn probe(
+        &self,
+        upstream: &str,
+        credentials: Credentials,
+        delegate: Option<&str>,
+    ) -> Result<(), ProbeError> {
         let upstream = self.upstream(upstream).map_err(blamed)?;
+        // Where a login cannot name the mailbox, it is the delegate's.
+        let credentials = match delegate {
+            Some(delegate) if !upstream.opens_by_name() => {
+                credentials.for_mailbox(delegate.to_owned())
+            }
+            _ => credentials,
+        };
         let policy = Arc::new(Policy::default().read_only());
         let mut session = upstream
             .login(credentials, HERE, policy)

@@ -11,7 +11,7 @@ use super::super::{
     Account, Accounts, AccountsError, Claim, Credential, CredentialError, Credentials, Entry,
     OpenedCredential, Opener, PlainTokens, Provider, SealedTokens, Secret, now,
 };
-use super::{FORCED, IDLE, Need, ROUNDS, Unstored};
+use super::{IDLE, Need, ROUNDS, Unstored};
 use crate::metrics::RefreshResult;
 use crate::oauth2::{TokenError, Tokens};
 use crate::store::Access;
@@ -75,7 +75,7 @@ impl Attempt {
                 return Err(CredentialError::SignInNeeded);
             };
             let forced = matches!(self.need, Need::Other(_));
-            if forced && flight.forced.is_some_and(|it| it.elapsed() < FORCED) {
+            if forced && !flight.may_force() {
                 return Ok(None);
             }
             let provider = self.accounts.oauth_provider(&account.home)?;
