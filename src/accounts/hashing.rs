@@ -30,7 +30,7 @@ const SALT: usize = 16;
 /// A stored verifier that asks for more memory than this (in KiB) is none.
 const MOST_MEMORY: u32 = 64 * 1024;
 
-/// Slow hashes that run at a time, however many processors there are: 76 MiB.
+/// Slow hashes that run at a time, on half of the processors: 76 MiB at most.
 const MOST_RUNNING: usize = 4;
 /// Slow hashes that wait. Beyond that a login is told to come again.
 const MOST_WAITING: usize = 64;
@@ -63,7 +63,7 @@ pub(super) struct Recipe {
 impl Default for Hashing {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let running = processors.min(MOST_RUNNING);
+        let running = (processors / 2).clamp(1, MOST_RUNNING);
         Self {
             running: Arc::new(Semaphore::new(running)),
             places: Arc::new(Semaphore::new(running + MOST_WAITING)),

@@ -218,8 +218,9 @@ impl Accounts {
         let home = home(&account.home);
         let context = context(account, &home, purpose, generation);
         match &account.lock {
-            Some(lock) => lock.seal(self.keys()?, secret, context),
-            None => self.keys()?.seal(secret, context),
+            Some(lock) if lock.is_held() => lock.seal(self.keys()?, secret, context),
+            // Nobody could open it. It is sealed anew with the next device.
+            _ => self.keys()?.seal(secret, context),
         }
     }
 
@@ -250,3 +251,6 @@ fn home(home: &Home) -> String {
         Home::Upstream(url) => format!("upstream {url}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,13 @@ pub(super) struct AccountRows {
 }
 
 impl AccountRows {
+    /// The row of that name, where the rows are known, and nobody changes or reads
+    /// them just now.
+    pub fn known(&self, name: &str) -> Option<Option<Arc<AccountRow>>> {
+        let rows = self.rows.try_read().ok()?;
+        rows.as_ref().map(|rows| rows.get(name).cloned())
+    }
+
     /// Shows the rows to `see`, after `read` has read them where they are not known.
     pub fn with<T>(
         &self,

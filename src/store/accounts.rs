@@ -37,13 +37,20 @@ pub enum Change {
 impl Store {
     /// The account with this name. Costs no read of the disk, but for the first
     /// time after a write that failed.
-    pub fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
-        self.inner()?.durable.account(name)
+    pub async fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
+        if let Ok(inner) = &*self.0
+            && let Some(row) = inner.durable.known_account(name)
+        {
+            return Ok(row);
+        }
+        let name = name.to_owned();
+        self.blocking(move |inner| inner.durable.account(&name))
+            .await
     }
 
     /// All accounts, by name.
-    pub fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
-        self.inner()?.durable.accounts()
+    pub async fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
+        self.blocking(|inner| inner.durable.accounts()).await
     }
 
     /// Stores an account in the place of the version that was read; 0: there was
@@ -123,7 +130,7 @@ impl Access {
     /// As [`Store::account`].
     pub async fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
         match self {
-            Self::Local(store) => store.account(name),
+            Self::Local(store) => store.account(name).await,
             Self::Remote(socket) => {
                 let request = Request::Account {
                     account: name.to_owned(),
@@ -137,7 +144,7 @@ impl Access {
     /// As [`Store::accounts`].
     pub async fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
         match self {
-            Self::Local(store) => store.accounts(),
+            Self::Local(store) => store.accounts().await,
             Self::Remote(socket) => {
                 let rows: Vec<Row> = ask(socket, Request::Accounts).await?;
                 let rows = rows.into_iter().map(Row::row);

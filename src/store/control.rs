@@ -292,12 +292,12 @@ async fn answer(mut stream: UnixStream, store: &Store) -> io::Result<()> {
         }
         Ok(Request::Export) => export(&mut stream, store).await,
         Ok(Request::Account { account }) => {
-            let row = store.account(&account);
+            let row = store.account(&account).await;
             let row = row.map(|row| row.map(|row| Row::new(account, &row)));
             send(&mut stream, &row.map_or_else(error, Answer::Ok)).await
         }
         Ok(Request::Accounts) => {
-            let rows = store.accounts().map(|rows| {
+            let rows = store.accounts().await.map(|rows| {
                 let rows = rows.into_iter();
                 rows.map(|(name, row)| Row::new(name, &row))
                     .collect::<Vec<_>>()

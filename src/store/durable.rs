@@ -103,6 +103,11 @@ impl Durable {
         self.write(|transaction| records::freeze(transaction, folder, freezing))
     }
 
+    /// Where the rows are in memory.
+    pub(super) fn known_account(&self, name: &str) -> Option<Option<Arc<AccountRow>>> {
+        self.accounts.known(name)
+    }
+
     pub(super) fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
         self.with_accounts(|rows| rows.get(name).cloned())
     }

@@ -266,12 +266,6 @@ impl Store {
         self.0.is_ok()
     }
 
-    fn inner(&self) -> Result<&Inner, StoreError> {
-        (*self.0)
-            .as_ref()
-            .map_err(|error| StoreError::Unusable(error.clone()))
-    }
-
     /// Everything kept of one folder of one account, read once at login.
     pub async fn folder(&self, folder: &FolderKey) -> Result<Kept, StoreError> {
         if let Ok(inner) = &*self.0

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod accounts;
 mod damage;
 mod faults;
 mod snapshots;

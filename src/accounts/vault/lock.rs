@@ -54,6 +54,11 @@ impl PasswordLock {
         Ok((lock, Opener(Some(private))))
     }
 
+    /// Whether any device has the private key.
+    pub(in crate::accounts) fn is_held(&self) -> bool {
+        !self.private_keys.is_empty()
+    }
+
     /// Gives the private key to a device.
     pub(in crate::accounts) fn give(
         &mut self,

@@ -16,11 +16,16 @@ struct Disk {
     left: Arc<AtomicI64>,
 }
 
-const WELL: i64 = i64::MAX;
+pub(super) const WELL: i64 = i64::MAX;
 /// Each change panics, as redb may where a file is not what it takes it for.
-const PANIC: i64 = i64::MIN;
+pub(super) const PANIC: i64 = i64::MIN;
 
-fn disk(left: &Arc<AtomicI64>) -> Opener {
+/// A disk that is well.
+pub(super) fn left() -> Arc<AtomicI64> {
+    Arc::new(AtomicI64::new(WELL))
+}
+
+pub(super) fn disk(left: &Arc<AtomicI64>) -> Opener {
     let left = Arc::clone(left);
     Arc::new(move |path| {
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
@@ -73,7 +78,7 @@ impl StorageBackend for Disk {
 async fn a_full_disk_is_an_error_until_there_is_space() {
     let state = folder();
     drop(Store::open(state.path()).unwrap());
-    let left = Arc::new(AtomicI64::new(WELL));
+    let left = left();
     let store = Store::open_with(state.path(), &disk(&left)).unwrap();
     let key = inbox("alice");
     store.hide(&key, vec![message(0)]).await.unwrap();
@@ -124,7 +129,7 @@ async fn a_full_disk_is_an_error_until_there_is_space() {
 async fn a_panic_ends_one_operation() {
     let state = folder();
     drop(Store::open(state.path()).unwrap());
-    let left = Arc::new(AtomicI64::new(WELL));
+    let left = left();
     let store = Store::open_with(state.path(), &disk(&left)).unwrap();
     let key = inbox("alice");
     for round in 0..3 {
@@ -147,7 +152,7 @@ async fn a_panic_ends_one_operation() {
 async fn a_snapshot_is_whole_or_none_wherever_the_disk_fails() {
     let state = folder();
     drop(Store::open(state.path()).unwrap());
-    let left = Arc::new(AtomicI64::new(WELL));
+    let left = left();
     let store = Store::open_with(state.path(), &disk(&left)).unwrap();
     let key = inbox("alice");
     let of = |text: &str| {
@@ -185,7 +190,7 @@ fn end_pause(store: &Store) {
 #[tokio::test]
 async fn snapshots_leave_a_full_disk_alone_for_a_while() {
     let state = folder();
-    let left = Arc::new(AtomicI64::new(WELL));
+    let left = left();
     let store = Store::open_with(state.path(), &disk(&left)).unwrap();
     let snapshot = Arc::new(Snapshot::default());
     let keep = async |account| {
