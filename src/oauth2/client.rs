@@ -26,8 +26,9 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// How long a request may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a request may take. Generous: an answer that is not waited for may hold
+/// the only refresh token that is still good.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A token for a mailbox is not used for the last of its time, in seconds; nor for
 /// the second half of it, where that is shorter.
 const EARLY: i64 = 600;
@@ -42,10 +43,10 @@ const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-
 
 /// Asks one provider for tokens.
 pub struct Client {
-    registration: Registration,
+    registration: Box<Registration>,
     http: Http,
-    signer: Option<Signer>,
-    known: Flight<Known>,
+    signer: Option<Box<Signer>>,
+    known: Flight<Arc<Known>>,
     mailboxes: Mutex<HashMap<String, Arc<Flight<Kept>>>>,
 }
 
@@ -126,7 +127,9 @@ impl Client {
             check(url)?;
         }
         let signer = match &registration.client_proof {
-            ClientProof::Certificate { key, thumbprint } => Some(Signer::new(key, thumbprint)?),
+            ClientProof::Certificate { key, thumbprint } => {
+                Some(Box::new(Signer::new(key, thumbprint)?))
+            }
             ClientProof::None | ClientProof::Secret(_) => None,
         };
         if registration.grant == Grant::ServiceAccount && signer.is_none() {
@@ -138,7 +141,7 @@ impl Client {
             signer,
             known: Flight::new(),
             mailboxes: Mutex::default(),
-            registration,
+            registration: Box::new(registration),
         })
     }
 
@@ -155,7 +158,8 @@ impl Client {
         address: Option<&str>,
     ) -> Result<AuthorizationRequest, TokenError> {
         let known = self.known().await?;
-        let mut url = known.endpoints.authorization.ok_or_else(|| {
+        let url = known.endpoints.authorization.clone();
+        let mut url = url.ok_or_else(|| {
             TokenError::Misconfigured("the provider has no authorization_url".into())
         })?;
         let (state, verifier, nonce) = (random()?, random()?, random()?);
@@ -520,11 +524,11 @@ impl Client {
 
     fn signer(&self) -> Result<&Signer, TokenError> {
         self.signer
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| TokenError::Misconfigured("the provider needs a private key".into()))
     }
 
-    async fn token_endpoint(&self) -> Result<(Known, Url), TokenError> {
+    async fn token_endpoint(&self) -> Result<(Arc<Known>, Url), TokenError> {
         let known = self.known().await?;
         match known.endpoints.token.clone() {
             Some(url) => Ok((known, url)),
@@ -536,14 +540,17 @@ impl Client {
 
     /// What is known of the provider: as configured, and for the rest as its issuer
     /// says.
-    async fn known(&self) -> Result<Known, TokenError> {
+    async fn known(&self) -> Result<Arc<Known>, TokenError> {
         let endpoints = &self.registration.endpoints;
         match &endpoints.issuer {
             Some(issuer) if endpoints.are_incomplete(&self.registration.grant) => {
-                let ask = discover(&self.http, issuer, endpoints);
+                let ask = async {
+                    let known = discover(&self.http, issuer, endpoints).await?;
+                    Ok(Arc::new(known))
+                };
                 self.known.get(|_| true, ask).await
             }
-            _ => Ok(Known::configured(endpoints)),
+            _ => Ok(Arc::new(Known::configured(endpoints))),
         }
     }
 

@@ -9,6 +9,7 @@
 #![allow(dead_code, unused_imports, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod authorization_server;
 pub mod certificates;
 pub mod contents;
 pub mod fault_proxy;
@@ -27,6 +28,7 @@ pub mod upstreams;
 
 use std::time::Duration;
 
+pub use authorization_server::{Asked, AuthorizationServer};
 pub use certificates::{Authority, Identity};
 pub use contents::Contents;
 pub use fault_proxy::{Action, Direction, Fault, FaultProxy, Place};

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tempfile::TempDir;
 
+use super::authorization_server::AuthorizationServer;
 use super::contents::Contents;
 use super::imap_client::{ImapClient, Stored};
 use super::pop3::Pop3;
@@ -61,9 +62,15 @@ impl Dovecot {
     }
 
     /// With options, which are environment variables of `scripts/start-dovecot`:
-    /// `CAPABILITY`, `MAILBOXES`, `OAUTH`, `SHARING`, `USERS`, `EXTRA`.
+    /// `CAPABILITY`, `MAILBOXES`, `OAUTH`, `OAUTH_URL`, `SHARING`, `USERS`, `EXTRA`.
     pub fn with(options: &[(&str, &str)]) -> Option<Self> {
         MailServer::start("start-dovecot", options).map(Self)
+    }
+
+    /// Takes the access tokens of an authorisation server, which it asks about each
+    /// of them. Whoever signed in there has a mailbox here, of the same name.
+    pub fn with_tokens_of(server: &AuthorizationServer) -> Option<Self> {
+        Self::with(&[("OAUTH_URL", &server.issuer())])
     }
 
     /// Puts `count` messages of about `octets` octets into a user's INBOX, as
@@ -113,9 +120,19 @@ impl Cyrus {
         Self::with(&[])
     }
 
-    /// With options of `scripts/start-cyrus`: `EXTRA`.
+    /// With options of `scripts/start-cyrus`: `EXTRA`, `OAUTH_KEY`.
     pub fn with(options: &[(&str, &str)]) -> Option<Self> {
         MailServer::start("start-cyrus", options).map(Self)
+    }
+
+    /// Takes, by JMAP, the access tokens of an authorisation server, which are for
+    /// users without a domain from here on. Cyrus asks nobody, and 3.6 takes no
+    /// token that says when it expires: it does not notice when one is revoked, or
+    /// has ended.
+    pub fn with_tokens_of(server: &AuthorizationServer) -> Option<Self> {
+        server.set(serde_json::json!({"bare_tokens": true, "subject": "local"}));
+        let key_file = server.key_file();
+        Self::with(&[("OAUTH_KEY", key_file.to_str().unwrap())])
     }
 
     /// Puts `count` messages of about `octets` octets into a user's INBOX, as
