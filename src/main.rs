@@ -373,12 +373,13 @@ fn upstreams(
     metrics: &Arc<Metrics>,
 ) -> Arc<Upstreams> {
     let (store, metrics) = (store.cloned(), Arc::clone(metrics));
+    let kept = store.clone();
     let own = own.map(|config| upstream(config, store.clone(), Arc::clone(&metrics)));
     let make = move |url: &str| {
         let config = servers.at(url).map_err(|problem| Reason::from(&*problem))?;
         Ok(upstream(config, store.clone(), Arc::clone(&metrics)))
     };
-    Arc::new(Upstreams::new(own, Box::new(make)))
+    Arc::new(Upstreams::new(own, Box::new(make)).keeping(kept))
 }
 
 fn upstream(

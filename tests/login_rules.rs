@@ -168,6 +168,7 @@ impl InProcess {
             policies,
             replace_nul: false,
             session_takeover,
+            notice: false,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         };

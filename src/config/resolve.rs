@@ -130,6 +130,9 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
             .session_takeover
             .as_ref()
             .is_some_and(|given| given.value),
+        notice: settings
+            .given("alarm.notice", &settings.alarm.notice)
+            .is_some_and(|given| given.value),
         limits,
         timeouts,
     };

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use tracing::error;
 
 use super::guard::{Attempt, State};
-use super::opening::{Opening, Refused};
+use super::notice;
+use super::opening::{Opening, Refused, UpstreamConnection};
 use super::record::shown;
 use super::refusal;
-use crate::accounts::{Account, Accounts, AccountsError, Admitted, CredentialError, VaultError};
+use crate::accounts::{
+    Account, Accounts, AccountsError, Admitted, Credential, CredentialError, Home, VaultError,
+};
 use crate::maildrop::Policy;
 use crate::metrics::LoginResult;
 use crate::sasl::{Credentials, Digest};
-use crate::upstream::{Reason, Upstream, UpstreamError, UpstreamSession};
+use crate::upstream::{NoticeSession, Reason, Shown, Upstream, UpstreamError, UpstreamSession};
 
 /// Why a mailbox does not open to its account.
 pub(super) enum Shut {
@@ -71,6 +74,32 @@ impl Opening {
         }
         self.failed(user, visit.upstream.name(), &UpstreamError::Authentication);
         Err(Shut::Dead)
+    }
+
+    /// Where it is wanted, and known what the mailbox showed last: a maildrop that says
+    /// why the mailbox does not open.
+    pub(super) async fn notice(&self, visit: &Visit<'_>) -> Option<UpstreamConnection> {
+        if !self.context.config.notice {
+            return None;
+        }
+        let Visit {
+            accounts, admitted, ..
+        } = visit;
+        let shown = Shown::of(&admitted.account.address, visit.policy);
+        let listing = self.context.upstreams.listings().get(&shown).await?;
+        // It may be in trouble only since now.
+        let found = accounts.find(&admitted.account.address).await;
+        let account = found.ok().flatten();
+        let account = account.as_ref().unwrap_or(&admitted.account);
+        let provider = match &account.home {
+            Home::Provider(name) => accounts.provider(name).map(|it| it.title.as_str()),
+            Home::Gateway | Home::Upstream(_) => None,
+        };
+        let sign_in = accounts.config().alarm.sign_in.as_ref();
+        let notice = notice::compose(account, provider.unwrap_or("The mail server"), sign_in);
+        let session = NoticeSession::new(notice, listing)?;
+        let upstream = Arc::clone(visit.upstream);
+        Some(UpstreamConnection::notice(upstream, session, visit.policy))
     }
 
     /// Leave to ask the provider and the upstream.
@@ -171,10 +200,18 @@ impl Opening {
         }
     }
 
-    /// Names what opens the account's mailbox, as it is stored: sealed.
+    /// Names what opens the account's mailbox.
     fn credential(&self, account: &Account) -> Digest {
-        let stored = serde_json::to_string(&account.credential).unwrap_or_default();
-        self.context.guard.state(&stored)
+        self.context.guard.state(&sign_in(account))
+    }
+}
+
+/// Names how an account came to its credentials: by whoever signed in, and what was
+/// got since; or as they are stored, sealed.
+fn sign_in(account: &Account) -> String {
+    match &account.credential {
+        Credential::OAuth(tokens) => format!("{} {}", tokens.signed_in, tokens.generation),
+        other => serde_json::to_string(other).unwrap_or_default(),
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Config {
     /// A new login ends the session that holds the maildrop, instead of being
     /// refused with `[IN-USE]`.
     pub session_takeover: bool,
+    /// Where the provider no longer lets popgate into an account's mailbox, the
+    /// client finds a message that says so in front of what the mailbox showed last.
+    pub notice: bool,
     /// How many of things there may be.
     pub limits: Limits,
     /// How long things may take.

@@ -367,7 +367,7 @@ impl Driver {
                 self.record.upstream = Some(Arc::clone(&upstream.upstream));
                 self.upstream = Some(upstream);
                 self.lock = Some(lock);
-                self.record.opened(&folders, shared);
+                self.record.opened(folders, shared);
                 return Next::Input(Input::Opened(maildrop, terms));
             }
             Some(Err(refused)) => refused,
@@ -460,10 +460,14 @@ impl Driver {
                 ..Outcome::default()
             }
         });
-        let removed = outcome.removed.len() as u64;
-        self.record.deleted += removed;
-        self.context.metrics.messages_deleted.inc_by(removed);
-        self.audit(session, user, &outcome);
+        // A notice is no mail.
+        if !self.upstream.as_ref().is_some_and(|it| it.is_notice) {
+            let removed = outcome.removed.len() as u64;
+            self.record.deleted += removed;
+            self.context.metrics.messages_deleted.inc_by(removed);
+            self.audit(session, user, &outcome);
+            self.keep_listing(session, &outcome);
+        }
         if !outcome.remaining.is_empty() {
             warn!(
                 user = shown(user),
@@ -474,6 +478,25 @@ impl Driver {
             );
         }
         Next::Input(Input::Updated(outcome))
+    }
+
+    /// What the client has removed it is never shown again, even where the mailbox
+    /// does not open the next time.
+    fn keep_listing(&self, session: &Session, outcome: &Outcome) {
+        let (Some(maildrop), Some(upstream)) = (session.maildrop(), &self.upstream) else {
+            return;
+        };
+        let removed: HashSet<&MessageIndex> = match upstream.policy.delete {
+            DeletePolicy::Seen => outcome.expired.iter().collect(),
+            _ => outcome.removed.iter().chain(&outcome.expired).collect(),
+        };
+        if let Some(shown) = &upstream.listing
+            && !removed.is_empty()
+        {
+            let rest = maildrop.iter().filter(|it| !removed.contains(&it.index));
+            let listings = self.context.upstreams.listings();
+            listings.keep(shown, &self.record.names, rest);
+        }
     }
 
     /// One line for each message that an update dealt with.

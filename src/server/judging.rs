@@ -18,7 +18,7 @@ use crate::accounts::{Accounts, AccountsError, Verdict};
 use crate::metrics::LoginResult;
 use crate::pop3::Terms;
 use crate::sasl::Credentials;
-use crate::upstream::{UpstreamError, account_in};
+use crate::upstream::{Shown, UpstreamError, account_in};
 
 /// While too many passwords are being compared: between two tries of somebody who is
 /// known, how long he tries, and how long the answer to others waits.
@@ -165,13 +165,23 @@ impl Opening {
             upstream: &upstream,
             policy: &rules.policy,
         };
-        let session = match self.enter_account(&visit).await {
-            Ok(session) => session,
-            Err(Shut::Dead) => return Err(refusal::sign_in().into()),
+        let upstream = match self.enter_account(&visit).await {
+            Ok(session) => {
+                let upstream = Arc::clone(&upstream);
+                let policy = &rules.policy;
+                let mut upstream = UpstreamConnection::new(context, upstream, session, policy);
+                let is_kept = context.config.notice;
+                upstream.listing = is_kept.then(|| Shown::of(&account.address, policy));
+                upstream
+            }
+            Err(Shut::Dead) => match self.notice(&visit).await {
+                Some(notice) => notice,
+                None => return Err(refusal::sign_in().into()),
+            },
             Err(Shut::Refused(refused)) => return Err(refused),
         };
         Ok(Entered {
-            upstream: UpstreamConnection::new(context, upstream, session, &rules.policy),
+            upstream,
             rules,
             terms,
             mailbox,

@@ -27,6 +27,7 @@ mod judging;
 mod listener;
 mod lock;
 mod login_delay;
+mod notice;
 mod opening;
 pub mod policies;
 mod probe;

@@ -18,7 +18,7 @@ use crate::maildrop::{Maildrop, Policy};
 use crate::metrics::{Counted, LoginResult};
 use crate::pop3::{Refusal, Terms};
 use crate::sasl::{Credentials, Digest};
-use crate::upstream::{Upstream, UpstreamError, UpstreamSession, account_in};
+use crate::upstream::{NoticeSession, Shown, Upstream, UpstreamError, UpstreamSession, account_in};
 
 /// A login under way. It owns all it needs, so that it can be given up.
 pub(super) struct Opening {
@@ -50,7 +50,11 @@ pub(super) struct UpstreamConnection {
     pub session: Box<dyn UpstreamSession>,
     /// What it obeys.
     pub policy: Arc<Policy>,
-    _counted: Counted,
+    /// Whose listing is kept.
+    pub listing: Option<Shown>,
+    /// It only shows why there is no other; nothing is removed by it.
+    pub is_notice: bool,
+    _counted: Option<Counted>,
 }
 
 impl UpstreamConnection {
@@ -65,7 +69,25 @@ impl UpstreamConnection {
             upstream,
             session,
             policy: Arc::clone(policy),
-            _counted: Counted::new(&context.metrics.upstream_connections),
+            listing: None,
+            is_notice: false,
+            _counted: Some(Counted::new(&context.metrics.upstream_connections)),
+        }
+    }
+
+    /// Shows why there is no session there.
+    pub fn notice(
+        upstream: Arc<dyn Upstream>,
+        session: NoticeSession,
+        policy: &Arc<Policy>,
+    ) -> Self {
+        Self {
+            upstream,
+            session: Box::new(session),
+            policy: Arc::clone(policy),
+            listing: None,
+            is_notice: true,
+            _counted: None,
         }
     }
 }
@@ -130,7 +152,15 @@ impl Opening {
         let place = Arc::clone(&upstream.upstream);
         match self.lock_and_list(upstream, &mailbox, &rules.policy).await {
             Ok((upstream, lock, folders, listed)) => {
-                self.count(LoginResult::Success);
+                if upstream.is_notice {
+                    self.count(LoginResult::Notice);
+                } else {
+                    self.count(LoginResult::Success);
+                }
+                if let Some(shown) = &upstream.listing {
+                    let listings = self.context.upstreams.listings();
+                    listings.keep(shown, &folders, listed.iter());
+                }
                 if let Some(delay) = rules.login_delay {
                     delays.logged_in(maildrop, credentials, delay);
                 }

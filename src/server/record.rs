@@ -23,7 +23,9 @@ pub(super) struct Record {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// Whose maildrop that is, where it is not the user's own.
     pub maildrop: Option<String>,
-    /// The folders upstream, where they are not the inbox alone.
+    /// The folders, by the names they have upstream.
+    pub names: Vec<String>,
+    /// The same for a log, where they are not the inbox alone.
     folders: Option<String>,
     /// Messages sent whole.
     pub retrieved: u64,
@@ -44,6 +46,7 @@ impl Record {
             user: None,
             upstream: None,
             maildrop: None,
+            names: Vec::new(),
             folders: None,
             retrieved: 0,
             octets: 0,
@@ -58,9 +61,10 @@ impl Record {
 
     /// The maildrop is open: its folders, by the names they have upstream, and
     /// whose they are where another user shares them.
-    pub fn opened(&mut self, folders: &[String], shared: Option<String>) {
+    pub fn opened(&mut self, folders: Vec<String>, shared: Option<String>) {
         let is_inbox = |name: &String| name.eq_ignore_ascii_case("INBOX");
         self.folders = (!folders.iter().all(is_inbox)).then(|| folders.join(", "));
+        self.names = folders;
         self.maildrop = shared.or(self.maildrop.take());
     }
 

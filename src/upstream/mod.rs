@@ -23,6 +23,8 @@ mod finding;
 mod habits;
 pub mod imap;
 pub mod jmap;
+mod listings;
+mod notice;
 mod pauses;
 mod realm;
 pub mod screening;
@@ -32,6 +34,8 @@ mod upstreams;
 
 pub use economy::{Economy, ReadAhead, Rest};
 pub use finding::Finding;
+pub use listings::{Listings, Shown};
+pub use notice::{Notice, NoticeSession};
 pub use realm::{account_in, realm};
 pub use upstreams::{Make, Upstreams};
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Reason, Upstream, UpstreamError, realm};
+use super::{Listings, Reason, Upstream, UpstreamError, realm};
+use crate::store::Store;
 
 /// Makes an upstream of its URL, in the realm of that ([`realm()`]).
 pub type Make = Box<dyn Fn(&str) -> Result<Arc<dyn Upstream>, Reason> + Send + Sync>;
@@ -15,6 +16,7 @@ pub struct Upstreams {
     gateway: Option<Arc<dyn Upstream>>,
     make: Make,
     made: Mutex<HashMap<String, Arc<dyn Upstream>>>,
+    listings: Listings,
 }
 
 impl Upstreams {
@@ -24,7 +26,21 @@ impl Upstreams {
             gateway,
             make,
             made: Mutex::default(),
+            listings: Listings::default(),
         }
+    }
+
+    /// Keeps in this store what maildrops show, for a time when they do not open.
+    pub fn keeping(self, store: Option<Store>) -> Self {
+        Self {
+            listings: Listings::new(store),
+            ..self
+        }
+    }
+
+    /// What maildrops showed last.
+    pub fn listings(&self) -> &Listings {
+        &self.listings
     }
 
     /// The gateway's own.

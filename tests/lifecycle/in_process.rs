@@ -130,6 +130,7 @@ impl InProcess {
             policies: Policies::default(),
             replace_nul: false,
             session_takeover: false,
+            notice: false,
             limits,
             timeouts,
         };
