@@ -15,10 +15,12 @@ use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, 
 use crate::config::{Given, Origin, Overrides};
 use crate::secret::Secret;
 
+mod account;
 mod password;
 mod uidl;
 
-pub use password::PasswordSource;
+pub use account::{AccountCommand, Method, NewAccount, NewDevice, SignIn};
+pub use password::{PasswordSource, read_pasted};
 pub use uidl::{ImportAccounts, ImportFrom, UidlImport};
 
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
@@ -61,6 +63,17 @@ pub enum Invocation {
         /// What else was said.
         import: Box<UidlImport>,
     },
+    /// `popgate account`
+    Account {
+        /// As for `serve`.
+        overrides: Overrides,
+        /// What to do.
+        command: AccountCommand,
+        /// Answers are JSON.
+        json: bool,
+    },
+    /// `popgate account key`
+    AccountKey,
     /// `popgate uidl export`
     UidlExport {
         /// As for `serve`.
@@ -106,6 +119,11 @@ enum Command {
     State {
         #[command(subcommand)]
         command: StateCommand,
+    },
+    /// Accounts of popgate's own: passwords for devices, tokens for providers
+    Account {
+        #[command(subcommand)]
+        command: account::AccountArguments,
     },
     /// Carry unique ids over from an old server, or to another one
     Uidl {
@@ -322,6 +340,7 @@ where
                 },
             }
         }
+        Command::Account { command } => account::invocation(command, matches)?,
         Command::Uidl { command } => uidl::invocation(command, matches)?,
         Command::Check { user, .. } => Invocation::Check {
             overrides: overrides(matches),

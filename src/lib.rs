@@ -5,6 +5,7 @@
 //! | module | is | uses |
 //! |---|---|---|
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl` |
+//! | `account` | `popgate account`: accounts on the command line | `cli`, `config`, `accounts`, `oauth2`, `server`, `web`, `maildrop`, `secret` |
 //! | `state` | `popgate state`: backups of the store | `store` |
 //! | `uidl` | `popgate uidl`: carries unique ids over | `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
@@ -24,8 +25,9 @@
 //! | `logging` | the form of a log line, and what is logged | – |
 //!
 //! Each module owns its `Config`; only the program itself (`main`, `cli`,
-//! `check`, `uidl`) knows `config`. `tests/layers.rs` holds this table to the code.
+//! `check`, `uidl`, `account`) knows `config`. `tests/layers.rs` holds this table to the code.
 
+pub mod account;
 pub mod accounts;
 pub mod check;
 pub mod cli;

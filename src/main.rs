@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use popgate::account::AccountError;
 use popgate::accounts::{Accounts, Home};
-use popgate::cli::{self, EXIT_CONFIG, ImportFrom, Invocation, PasswordSource, UidlImport};
+use popgate::cli::{
+    self, AccountCommand, EXIT_CONFIG, ImportFrom, Invocation, PasswordSource, UidlImport,
+};
 use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved, Servers};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
@@ -22,7 +25,7 @@ use popgate::upstream::jmap::Jmap;
 use popgate::upstream::{Reason, Upstream, Upstreams};
 use popgate::web::enrolment::Enrolment;
 use popgate::web::{self, Readiness};
-use popgate::{check, logging, state, uidl};
+use popgate::{account, check, logging, state, uidl};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -51,6 +54,12 @@ fn main() -> ExitCode {
             from,
             replace,
         } => import(overrides, from, replace),
+        Invocation::Account {
+            overrides,
+            command,
+            json,
+        } => account(overrides, command, json),
+        Invocation::AccountKey => account::key().map_err(Into::into),
         Invocation::UidlImport { overrides, import } => uidl_import(overrides, *import),
         Invocation::UidlExport {
             overrides,
@@ -197,6 +206,42 @@ fn uidl_export(
     runtime.shutdown_background();
     info!(messages = exported?, "unique ids exported");
     Ok(ExitCode::SUCCESS)
+}
+
+/// `popgate account`
+fn account(overrides: Overrides, command: AccountCommand, json: bool) -> anyhow::Result<ExitCode> {
+    let config = config::load(overrides, Purpose::Account)?;
+    log(&config);
+    let missing = "accounts are kept in the state folder: set state (--state, POPGATE_STATE)";
+    let folder = config
+        .state
+        .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
+    let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
+    let metrics = Arc::default();
+    let runtime = runtime()?;
+    let has_upstream = config.upstream.is_some();
+    let upstreams = upstreams(config.upstream, config.servers, None, &metrics);
+    let gateway = config.accounts.gateway_upstream.clone();
+    let site = account::Site {
+        accounts: Accounts::new(access, config.accounts, metrics),
+        policies: config.server.policies,
+        has_upstream,
+        probe: UpstreamProbe::new(Arc::clone(&upstreams), gateway),
+        redirects: config.redirects,
+        reached: config.reached,
+    };
+    let done = runtime.block_on(async {
+        let done = account::run(&site, command, json).await;
+        upstreams.close().await;
+        done
+    });
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => Ok(code),
+        // Its exit code is that of a wrong configuration.
+        Err(AccountError::Config(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The mailboxes for a command that needs what is kept of them, and the way to

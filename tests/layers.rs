@@ -48,6 +48,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["config", "secret"]),
     ("check", &["config", "upstream", "maildrop", "sasl"]),
+    (
+        "account",
+        &[
+            "cli", "config", "accounts", "oauth2", "server", "web", "maildrop", "secret",
+        ],
+    ),
     ("state", &["store"]),
     (
         "uidl",

@@ -46,7 +46,7 @@ pub struct Given<T> {
 
 impl<T> Given<T> {
     /// The same origin with another value.
-    fn with<U>(&self, value: U) -> Given<U> {
+    pub fn with<U>(&self, value: U) -> Given<U> {
         Given {
             value,
             origin: self.origin.clone(),

@@ -58,7 +58,11 @@ pub struct Resolved {
 /// state folder is made where it is missing, last of all.
 pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigError> {
     let mut warnings = Vec::new();
-    let log = log(&settings)?;
+    let mut log = log(&settings)?;
+    if let (Purpose::Account, None) = (purpose, &settings.log_level) {
+        // What is done is said on the standard output.
+        log.filter = "warn".parse().unwrap_or_default();
+    }
     let serves = purpose == Purpose::Serve;
     let upstream = servers::gateway(&settings, serves, &mut warnings)?;
     let mut servers = Servers::new(&settings, serves)?;

@@ -26,6 +26,12 @@ impl UpstreamProbe {
         Self { upstreams, gateway }
     }
 
+    /// Whether this URL is that of a mail server. Errors are in words.
+    pub fn check(&self, url: &str) -> Result<(), String> {
+        let found = self.upstream(url);
+        found.map(drop).map_err(|error| error.to_string())
+    }
+
     fn upstream(&self, url: &str) -> Result<Arc<dyn Upstream>, UpstreamError> {
         match self.upstreams.gateway() {
             Some(own) if self.gateway.as_deref() == Some(url) => Ok(Arc::clone(own)),
