@@ -108,7 +108,7 @@ pub struct SealedTokens {
 pub struct Claim {
     /// Which process: a random name.
     pub by: String,
-    /// In seconds of Unix time.
+    /// In milliseconds of Unix time.
     pub since: i64,
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Notify;
@@ -52,7 +52,7 @@ pub(super) struct Renewals {
     pub news: Notify,
     /// Names this process in claims.
     me: String,
-    /// In seconds of Unix time.
+    /// In milliseconds of Unix time.
     started: i64,
 }
 
@@ -104,7 +104,7 @@ impl Default for Renewals {
             running: TaskTracker::new(),
             news: Notify::new(),
             me: format!("{:016x}", u64::from_ne_bytes(name)),
-            started: now(),
+            started: now_in_milliseconds(),
         }
     }
 }
@@ -372,4 +372,9 @@ pub(super) fn name_of(home: &Home) -> &str {
         Home::Provider(name) => name,
         Home::Upstream(url) => url,
     }
+}
+
+fn now_in_milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |it| i64::try_from(it.as_millis()).unwrap_or(i64::MAX))
 }

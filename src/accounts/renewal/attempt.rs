@@ -11,15 +11,16 @@ use super::super::{
     Account, Accounts, AccountsError, Claim, Credential, CredentialError, Credentials, Entry,
     OpenedCredential, Opener, PlainTokens, Provider, SealedTokens, Secret, now,
 };
-use super::{IDLE, Need, ROUNDS, Unstored};
+use super::{IDLE, Need, ROUNDS, Unstored, now_in_milliseconds};
 use crate::metrics::RefreshResult;
 use crate::oauth2::{TokenError, Tokens};
 use crate::store::Access;
 
 /// A token that ends in so many seconds is no good for a login any more.
 const LAST: i64 = 5;
-/// Seconds for which the claim of another process counts: longer than a request.
-const CLAIMED: i64 = 60;
+/// Milliseconds for which the claim of another process counts: longer than a
+/// request.
+const CLAIMED: i64 = 60_000;
 /// How often, and how many times, the row is read while another process asks.
 const WAIT: Duration = Duration::from_millis(250);
 const WAITS: usize = 60;
@@ -184,7 +185,7 @@ impl Attempt {
         let Some(claim) = tokens.claim.as_ref().filter(|it| it.by != renewals.me) else {
             return false;
         };
-        let is_recent = (now() - claim.since).abs() < CLAIMED;
+        let is_recent = (now_in_milliseconds() - claim.since).abs() < CLAIMED;
         match self.accounts.access {
             // Whoever had the store before is gone.
             Access::Local(_) => is_recent && claim.since > renewals.started,
@@ -213,7 +214,7 @@ impl Attempt {
         claimed.credential = Credential::OAuth(SealedTokens {
             claim: Some(Claim {
                 by: self.accounts.renewals.me.clone(),
-                since: now(),
+                since: now_in_milliseconds(),
             }),
             ..tokens.clone()
         });
@@ -283,7 +284,7 @@ fn reason(error: &TokenError, tokens: &SealedTokens, me: &str) -> String {
     let was_cut = tokens
         .claim
         .as_ref()
-        .is_some_and(|claim| claim.by != me && claim.since >= tokens.refreshed);
+        .is_some_and(|claim| claim.by != me && claim.since / 1000 >= tokens.refreshed);
     let more = if was_cut {
         " (popgate ended while it renewed these tokens: the new ones may have been lost)"
     } else {
