@@ -29,18 +29,26 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// `key` in PEM; `thumbprint` is the certificate's, in hexadecimal or base64, or
-    /// the key's id.
-    pub fn new(key: &Secret, thumbprint: &str) -> Result<Self, TokenError> {
+    /// `key` in PEM, of a certificate that has this thumbprint, in hexadecimal or
+    /// base64; or the key's id.
+    pub fn of_client(key: &Secret, thumbprint: &str) -> Result<Self, TokenError> {
+        Self::new(key, name(thumbprint))
+    }
+
+    /// `key` in PEM, of a service account that knows it by this id, which looks like
+    /// a thumbprint; empty: not known.
+    pub fn of_account(key: &Secret, id: &str) -> Result<Self, TokenError> {
+        let id = id.trim();
+        Self::new(key, (!id.is_empty()).then(|| ("kid", id.to_owned())))
+    }
+
+    fn new(key: &Secret, name: Option<(&'static str, String)>) -> Result<Self, TokenError> {
         let wrong = |reason: &str| TokenError::Misconfigured(reason.to_owned());
         let der = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes())
             .map_err(|_| wrong("the provider's key is no private key in PEM"))?;
         let key = rustls::crypto::ring::sign::any_supported_type(&der)
             .map_err(|_| wrong("the provider's key cannot be read"))?;
-        let signer = Self {
-            key,
-            name: name(thumbprint),
-        };
+        let signer = Self { key, name };
         signer.sign(b"")?;
         Ok(signer)
     }
@@ -166,11 +174,11 @@ mod tests {
             "secret",
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         ] {
-            let error = Signer::new(&key.into(), "").unwrap_err();
+            let error = Signer::of_client(&key.into(), "").unwrap_err();
             assert!(matches!(error, TokenError::Misconfigured(_)));
         }
         let curve = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        let error = Signer::new(&curve.as_str().into(), "").unwrap_err();
+        let error = Signer::of_account(&curve.as_str().into(), "").unwrap_err();
         let expected = "the provider's key is no RSA key";
         assert_eq!(error, TokenError::Misconfigured(expected.into()));
     }

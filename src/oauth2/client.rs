@@ -128,7 +128,11 @@ impl Client {
         }
         let signer = match &registration.client_proof {
             ClientProof::Certificate { key, thumbprint } => {
-                Some(Box::new(Signer::new(key, thumbprint)?))
+                let signer = match registration.grant {
+                    Grant::ServiceAccount => Signer::of_account(key, thumbprint),
+                    Grant::User | Grant::ClientCredentials => Signer::of_client(key, thumbprint),
+                };
+                Some(Box::new(signer?))
             }
             ClientProof::None | ClientProof::Secret(_) => None,
         };

@@ -125,10 +125,12 @@ impl Claims {
     }
 }
 
-/// Issuers are compared as they are written; a URL that is parsed gains a slash.
-pub(super) fn same_issuer(one: &str, other: &str) -> bool {
+/// Whether `said` is our issuer. They are compared as they are written, but a URL
+/// that is parsed gains a slash, and Google leaves the scheme out at times.
+pub(super) fn same_issuer(said: &str, ours: &str) -> bool {
     let bare = |issuer: &str| issuer.strip_suffix('/').unwrap_or(issuer).to_owned();
-    !one.is_empty() && bare(one) == bare(other)
+    let (said, ours) = (bare(said), bare(ours));
+    !said.is_empty() && (said == ours || ours.strip_prefix("https://") == Some(&said))
 }
 
 fn payload(token: &str) -> Option<Claims> {
@@ -183,9 +185,11 @@ mod tests {
         assert_eq!(read(&good()), alice);
         assert_eq!(read(&with("aud", json!(["them", "us"]))), alice);
         assert_eq!(read(&with("azp", json!("us"))), alice);
+        assert_eq!(read(&with("iss", json!("id.example.org"))), alice);
         assert_eq!(read(&with("exp", json!(NOW - SKEW + 1))), alice);
         for (name, value) in [
             ("iss", json!("https://id.example.org.evil.example")),
+            ("iss", json!("http://id.example.org")),
             ("iss", json!("")),
             ("iss", Value::Null),
             ("aud", json!("them")),

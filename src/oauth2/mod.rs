@@ -24,9 +24,11 @@ mod flight;
 mod http;
 mod identity;
 mod presets;
+mod registration;
 
 pub use client::Client;
 pub use presets::{PRESETS, Preset, preset};
+pub use registration::{Given, WrongSetting};
 
 /// A client's registration at a provider, and where the provider is.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ mod device_codes;
 mod discovery;
 mod faults;
 mod mail_servers;
+mod presets;
 mod refresh;
 mod sign_in;
 mod trust;
