@@ -274,11 +274,17 @@ impl Accounts {
             NewCredential::Password(password) => self.set_password(row, password)?,
             NewCredential::ApiToken(token) => self.set_api_token(row, token)?,
             NewCredential::OAuth(tokens) => {
+                // No two sign-ins have one time: a renewal under way can tell them
+                // apart.
+                let signed_in = match &row.credential {
+                    Credential::OAuth(before) => now().max(before.signed_in + 1),
+                    _ => now(),
+                };
                 let tokens = PlainTokens {
                     refresh: tokens.refresh.clone(),
                     access: tokens.access.clone(),
                     expires_at: tokens.expires_at,
-                    signed_in: now(),
+                    signed_in,
                     refreshed: now(),
                 };
                 self.set_tokens(row, &tokens)?;

@@ -7,6 +7,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::Store;
 
+mod token_endpoint;
+
+pub(super) use token_endpoint::TokenEndpoint;
+
 /// Accounts in a folder that goes with them.
 pub(super) struct Fixture {
     pub accounts: Accounts,

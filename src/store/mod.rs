@@ -431,4 +431,15 @@ impl Store {
 }
 
 #[cfg(test)]
+impl Store {
+    /// The store in `folder`, on a disk that fails after so many changes.
+    pub(crate) fn on_disk(
+        folder: &Path,
+        left: &Arc<std::sync::atomic::AtomicI64>,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(folder, &tests::faults::disk(left))
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::*;
 
 mod accounts;
 mod damage;
-mod faults;
+pub(in crate::store) mod faults;
 mod snapshots;
 
 fn folder() -> TempDir {

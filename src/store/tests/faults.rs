@@ -25,7 +25,7 @@ pub(super) fn left() -> Arc<AtomicI64> {
     Arc::new(AtomicI64::new(WELL))
 }
 
-pub(super) fn disk(left: &Arc<AtomicI64>) -> Opener {
+pub(in crate::store) fn disk(left: &Arc<AtomicI64>) -> Opener {
     let left = Arc::clone(left);
     Arc::new(move |path| {
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
