@@ -47,7 +47,12 @@ impl Opening {
         let typed = guard.digest(&credentials);
         let claimed = Claim::of(&self.context, credentials).await;
         let is_no_guess = claimed.as_ref().is_ok_and(|claim| claim.is_no_guess);
-        let Some(guess) = guard.guess(self.client, typed, is_no_guess).await else {
+        // The same password for another folder is no other guess.
+        let shown = match &claimed {
+            Ok(claim) => guard.digest(&claim.credentials),
+            Err(_) => typed,
+        };
+        let Some(guess) = guard.guess(self.client, shown, is_no_guess).await else {
             self.log(user, format_args!("too many logins from there have failed"));
             self.count(LoginResult::Crowded);
             return Err(refusal::crowded().into());
@@ -176,7 +181,10 @@ impl Opening {
             }
             Err(Shut::Dead) => match self.notice(&visit).await {
                 Some(notice) => notice,
-                None => return Err(refusal::sign_in().into()),
+                None => {
+                    let link = accounts.config().alarm.sign_in.as_ref();
+                    return Err(refusal::sign_in(link).into());
+                }
             },
             Err(Shut::Refused(refused)) => return Err(refused),
         };
@@ -200,7 +208,6 @@ impl Opening {
         let credentials = case.claim.credentials.clone();
         let (rules, terms) = self.rules_of(&case.claim);
         let policy = &rules.policy;
-        // The same password for another folder is no other guess.
         let digest = guard.digest_in(upstream.realm(), &credentials);
         let mailbox = credentials.mailbox().to_owned();
         let maildrop = account_in(upstream.realm(), &mailbox);

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use crate::maildrop::FolderNameError;
 use crate::metrics::UpstreamFailure;
 use crate::pop3::{Refusal, ResponseCode};
@@ -13,6 +15,9 @@ use crate::upstream::UpstreamError;
 
 /// The fixed text for credentials that are no good, whoever found out.
 const BAD_CREDENTIALS: &str = "invalid user name or password";
+
+/// Octets of a link in an answer, which has 512 (RFC 2449 §4).
+const LONGEST_LINK: usize = 400;
 
 /// The answer to a client.
 pub(super) fn refusal(error: &UpstreamError) -> Refusal {
@@ -73,12 +78,14 @@ pub(super) fn folder(error: FolderNameError) -> Refusal {
     )
 }
 
-/// The provider no longer lets popgate in.
-pub(super) fn sign_in() -> Refusal {
-    Refusal::new(
-        Some(ResponseCode::Auth),
-        "your mail provider asks you to sign in again",
-    )
+/// The provider no longer lets popgate in; `link` is where people sign in again.
+pub(super) fn sign_in(link: Option<&Url>) -> Refusal {
+    const WHAT: &str = "your mail provider asks you to sign in again";
+    let text = match link.filter(|link| link.as_str().len() <= LONGEST_LINK) {
+        Some(link) => format!("{WHAT}: {link}"),
+        None => WHAT.to_owned(),
+    };
+    Refusal::new(Some(ResponseCode::Auth), text)
 }
 
 /// The operator has shut the account.
