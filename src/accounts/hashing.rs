@@ -208,9 +208,12 @@ pub(super) fn equal(one: &[u8], other: &[u8]) -> bool {
 /// A generated password however it was typed: it has no capital letters, and hyphens
 /// and blanks only for the eye. All its bits are in the rest.
 pub(super) fn typed(password: &Secret) -> Zeroizing<String> {
-    let letters = password.reveal().chars();
-    let letters = letters.filter(|it| !matches!(it, '-' | ' '));
-    Zeroizing::new(letters.map(|it| it.to_ascii_lowercase()).collect())
+    let password = password.reveal();
+    // It does not grow: nothing is left behind unwiped.
+    let mut typed = Zeroizing::new(String::with_capacity(password.len()));
+    let letters = password.chars().filter(|it| !matches!(it, '-' | ' '));
+    typed.extend(letters.map(|it| it.to_ascii_lowercase()));
+    typed
 }
 
 /// The key that holds the account's private key for a device. It is made as the

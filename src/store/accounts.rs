@@ -11,8 +11,9 @@ use super::access::ask;
 use super::control::{Request, Row};
 use super::{Access, Store, StoreError, uses};
 
-/// Octets of a value. A line of a backup holds it.
+/// Octets of a value, and of a name. A line of a backup holds both.
 const LARGEST: usize = 512 << 10;
+const LONGEST_NAME: usize = 1024;
 
 /// A stored account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +56,17 @@ impl Store {
 
     /// Stores an account in the place of the version that was read; 0: there was
     /// none. Durable when it returns; after an error the row is either the old one
-    /// or the new one. The value is one line of JSON of at most 512 KiB.
+    /// or the new one. The value is one line of JSON of at most 512 KiB, the name is
+    /// not empty and has at most 1024 octets.
     pub async fn put_account(
         &self,
         name: &str,
         read: u64,
         value: Vec<u8>,
     ) -> Result<Change, StoreError> {
-        if !is_row(&value) {
-            let problem = "an account is one line of JSON of at most 512 KiB";
-            return Err(StoreError::failed(Path::new(name), problem));
+        if !is_row(name, &value) {
+            let problem = "an account has a name, and is one line of JSON of at most 512 KiB";
+            return Err(StoreError::failed(Path::new("an account"), problem));
         }
         let name = name.to_owned();
         self.blocking(move |inner| inner.durable.put_account(&name, read, value))
@@ -119,9 +121,10 @@ impl Store {
     }
 }
 
-/// Whether a value can be stored, and be a part of a line of a backup.
-pub(super) fn is_row(value: &[u8]) -> bool {
-    value.len() <= LARGEST
+/// Whether a row can be stored, and be a line of a backup.
+pub(super) fn is_row(name: &str, value: &[u8]) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && value.len() <= LARGEST
         && !value.contains(&b'\n')
         && serde_json::from_slice::<&RawValue>(value).is_ok()
 }

@@ -176,7 +176,7 @@ impl AccountLine {
         let value: Box<[u8]> = String::from(Box::<str>::from(self.value))
             .into_bytes()
             .into();
-        if !is_row(&value) || self.version == 0 || self.address.is_empty() {
+        if !is_row(&self.address, &value) || self.version == 0 {
             return Err("this is no account".to_owned());
         }
         let version = self.version;

@@ -99,6 +99,25 @@ async fn what_is_no_row_is_refused() {
         assert!(error.to_string().contains("one line of JSON"), "{error}");
     }
     assert_eq!(found(&store, "alice").await, None);
+    for name in ["", &"x".repeat(1025)] {
+        assert!(store.put_account(name, 0, value("one")).await.is_err());
+    }
+    assert_eq!(store.accounts().await.unwrap(), []);
+    // The largest comes through a backup.
+    let (name, value) = (
+        "\u{1}".repeat(1024),
+        format!("\"{}\"", "x".repeat((512 << 10) - 2)),
+    );
+    store
+        .put_account(&name, 0, value.into_bytes())
+        .await
+        .unwrap();
+    let (backup, counts) = store.backup().await.unwrap();
+    let elsewhere = folder();
+    assert_eq!(
+        restore(elsewhere.path(), &mut backup.as_slice(), false).unwrap(),
+        counts
+    );
 }
 
 #[tokio::test]
