@@ -8,7 +8,7 @@ use ::url::Url;
 use serde::Deserialize;
 
 use super::policies::Protocol;
-use super::presets::{defaults, trusted_by, usual};
+use super::presets::{Defaults, defaults, trusted_by, usual};
 use super::secret_file::read_guarded;
 use super::servers::{Particular, Servers};
 use super::settings::{NamedProvider, ProviderTable, Written};
@@ -249,7 +249,13 @@ impl One<'_> {
             }
         }
         let tenant = self.text("tenant", &self.table.tenant)?;
-        let defaults = defaults(grant, preset, tenant.as_ref().map(|it| it.value.as_str()));
+        if let (Some(given), Some(preset)) = (&tenant, preset)
+            && !preset.has_tenants()
+        {
+            return Err(given.wrong("is of no use with this preset"));
+        }
+        let elsewhere = self.table.issuer.is_some() || self.table.token_url.is_some();
+        let defaults = self.defaults(grant, preset, tenant.as_ref(), elsewhere)?;
         let grant = defaults.grant;
         let endpoints = self.endpoints(defaults.endpoints)?;
         self.has_endpoints(&grant, &endpoints)?;
@@ -282,6 +288,21 @@ impl One<'_> {
         let client = oauth2::Client::new(registration)
             .map_err(|error| self.written.name.wrong(error.to_string()))?;
         Ok(Entry::OAuth(client))
+    }
+
+    /// What the preset says, for the tenant.
+    fn defaults(
+        &self,
+        grant: WrittenGrant,
+        preset: Option<&Preset>,
+        tenant: Option<&Given<String>>,
+        elsewhere: bool,
+    ) -> Result<Defaults, ConfigError> {
+        let name = tenant.map(|given| given.value.as_str());
+        defaults(grant, preset, name, elsewhere).map_err(|error| match tenant {
+            Some(given) => given.wrong(error.to_string()),
+            None => self.lacks("tenant", "the id of the organisation, or a domain of it"),
+        })
     }
 
     fn endpoints(&self, preset: Endpoints) -> Result<Endpoints, ConfigError> {

@@ -24,11 +24,9 @@ mod flight;
 mod http;
 mod identity;
 mod presets;
-mod registration;
 
 pub use client::Client;
-pub use presets::{PRESETS, Preset, preset};
-pub use registration::{Given, WrongSetting};
+pub use presets::{PRESETS, Preset, TenantError, preset};
 
 /// A client's registration at a provider, and where the provider is.
 #[derive(Clone, Debug)]

@@ -1,6 +1,8 @@
 //! What is known of providers: endpoints, scopes and quirks.
 
-use super::Grant;
+use url::Url;
+
+use super::{Endpoints, Grant};
 
 /// A provider that needs no more than a registration.
 #[derive(Debug)]
@@ -34,6 +36,19 @@ pub struct Preset {
     pub scopes_without_user: &'static [&'static str],
     /// More parameters of the authorisation request.
     pub parameters: &'static [(&'static str, &'static str)],
+    /// Other hosts of its JMAP server.
+    pub trusted_hosts: &'static [&'static str],
+}
+
+/// A preset's URLs cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TenantError {
+    /// None is given, and no one is good for all.
+    #[error("an id or a domain is needed")]
+    Missing,
+    /// It would change more than a part of a path.
+    #[error("this is neither an id nor a domain")]
+    Wrong,
 }
 
 const NOTHING: Preset = Preset {
@@ -50,6 +65,7 @@ const NOTHING: Preset = Preset {
     scopes: &[],
     scopes_without_user: &[],
     parameters: &[],
+    trusted_hosts: &[],
 };
 
 // For Google's mail scope there are no device codes. Without consent there is a
@@ -97,6 +113,8 @@ const FASTMAIL: Preset = Preset {
     authorization: "https://api.fastmail.com/oauth/authorize",
     token: "https://api.fastmail.com/oauth/refresh",
     scopes: &["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"],
+    // Where messages are downloaded from.
+    trusted_hosts: &["www.fastmailusercontent.com"],
     ..NOTHING
 };
 
@@ -179,6 +197,49 @@ pub fn preset(name: &str) -> Option<&'static Preset> {
 }
 
 impl Preset {
+    /// Its endpoints, for a tenant.
+    pub fn endpoints(&self, tenant: Option<&str>) -> Result<Endpoints, TenantError> {
+        let url = |template: &str| self.url(template, tenant);
+        Ok(Endpoints {
+            authorization: url(self.authorization)?,
+            token: url(self.token)?,
+            device: url(self.device)?,
+            userinfo: url(self.userinfo)?,
+            issuer: url(self.issuer)?,
+        })
+    }
+
+    fn url(&self, template: &str, tenant: Option<&str>) -> Result<Option<Url>, TenantError> {
+        if template.is_empty() {
+            return Ok(None);
+        }
+        let mut text = template.to_owned();
+        if template.contains("{tenant}") {
+            let tenant = tenant.or(self.tenant).ok_or(TenantError::Missing)?;
+            let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            if tenant.is_empty() || tenant.starts_with('.') || !tenant.chars().all(is_part) {
+                return Err(TenantError::Wrong);
+            }
+            text = text.replace("{tenant}", tenant);
+        }
+        let url = Url::parse(&text).map_err(|_| TenantError::Wrong)?;
+        Ok(Some(url))
+    }
+
+    /// Whether its endpoints differ from tenant to tenant.
+    pub fn has_tenants(&self) -> bool {
+        self.token.contains("{tenant}")
+    }
+
+    /// What is asked for by this grant.
+    pub fn scopes_for(&self, grant: &Grant) -> Vec<String> {
+        let scopes = match grant {
+            Grant::User => self.scopes,
+            Grant::ClientCredentials | Grant::ServiceAccount => self.scopes_without_user,
+        };
+        scopes.iter().map(|it| (*it).to_owned()).collect()
+    }
+
     /// Whether the provider tells who signed in.
     pub fn tells_who(&self) -> bool {
         self.scopes.contains(&"openid")
@@ -196,16 +257,8 @@ mod tests {
     #[test]
     fn every_url_is_one_and_has_tls() {
         for preset in PRESETS {
-            let urls = [
-                preset.authorization,
-                preset.token,
-                preset.device,
-                preset.userinfo,
-                preset.issuer,
-            ];
-            for url in urls.iter().filter(|url| !url.is_empty()) {
-                let url = url.replace("{tenant}", preset.tenant.unwrap_or("t"));
-                let url = Url::parse(&url).unwrap();
+            let endpoints = preset.endpoints(Some("example.org")).unwrap();
+            for url in endpoints.all() {
                 assert_eq!(url.scheme(), "https", "{url}");
                 assert!(!url.as_str().contains(['{', '}', '%']), "{url}");
             }
@@ -229,12 +282,34 @@ mod tests {
                 continue;
             }
             assert!(!preset.upstream.is_empty(), "{name}");
-            assert!(!preset.token.is_empty(), "{name}");
-            assert!(!preset.authorization.is_empty(), "{name}");
-            if preset.grant != Grant::User {
-                assert!(!preset.scopes_without_user.is_empty(), "{name}");
-            }
+            assert!(!preset.scopes_for(&preset.grant).is_empty(), "{name}");
+            let endpoints = preset.endpoints(Some("example.org")).unwrap();
+            assert!(!endpoints.are_incomplete(&Grant::User), "{name}");
         }
+    }
+
+    #[test]
+    fn tenants() {
+        let token = |name, tenant| {
+            let endpoints = preset(name).unwrap().endpoints(tenant);
+            endpoints.map(|it| it.token.unwrap().path().to_owned())
+        };
+        let path = |tenant| Ok(format!("/{tenant}/oauth2/v2.0/token"));
+        assert_eq!(token("microsoft365", None), path("organizations"));
+        assert_eq!(token("outlook.com", None), path("consumers"));
+        assert_eq!(
+            token("microsoft365", Some("example.org")),
+            path("example.org")
+        );
+        assert_eq!(token("microsoft365-app", None), Err(TenantError::Missing));
+        assert_eq!(token("microsoft365-app", Some("a-1")), path("a-1"));
+        for tenant in [
+            "", ".", "..", "a/b", "a?b", "a#b", "a%2fb", "a b", "{tenant}",
+        ] {
+            let token = token("microsoft365", Some(tenant));
+            assert_eq!(token, Err(TenantError::Wrong), "{tenant}");
+        }
+        assert_eq!(token("gmail", Some("/")), Ok("/token".to_owned()));
     }
 
     #[test]
@@ -244,5 +319,9 @@ mod tests {
         assert!(preset("").is_none());
         assert!(preset("microsoft365").unwrap().tells_who());
         assert!(!preset("fastmail").unwrap().tells_who());
+        let app = preset("21vianet")
+            .unwrap()
+            .scopes_for(&Grant::ClientCredentials);
+        assert_eq!(app, ["https://partner.outlook.cn/.default"]);
     }
 }

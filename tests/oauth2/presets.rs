@@ -1,18 +1,22 @@
 //! Each preset, with its endpoints on loopback instead.
 
-use popgate::oauth2::{Given, PRESETS};
+use popgate::oauth2::{PRESETS, Preset};
 
 use super::*;
 
-fn given(server: &AuthorizationServer) -> Given {
-    Given {
-        client_id: Some(CLIENT_ID.to_owned()),
-        client_secret: Some(CLIENT_SECRET.into()),
-        tenant: Some("example.org".to_owned()),
-        authorization_url: Some(server.url("authorize")),
-        token_url: Some(server.url("token")),
-        device_url: Some(server.url("device_authorization")),
-        ..Given::default()
+/// A registration for this preset, at our server.
+fn registration(server: &AuthorizationServer, preset: &Preset, grant: Grant) -> Registration {
+    let mut endpoints = super::registration(server).endpoints;
+    endpoints.issuer = None;
+    let parameters = preset.parameters.iter();
+    Registration {
+        scopes: preset.scopes_for(&grant),
+        grant,
+        endpoints,
+        authorization_parameters: parameters
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..super::registration(server)
     }
 }
 
@@ -22,11 +26,7 @@ async fn people_sign_in() {
         return;
     };
     for preset in PRESETS {
-        let mut given = given(&server);
-        given.grant = Some(Grant::User);
-        // Nobody's certificate is good: nothing goes to the preset's own endpoints.
-        let registration = Registration::new(Some(preset), given, no_tls()).unwrap();
-        let client = Client::new(registration).unwrap();
+        let client = Client::new(registration(&server, preset, Grant::User)).unwrap();
         let tokens = signed_in(&server, &client).await;
         let alice = "alice@example.org".to_owned();
         let who = preset.tells_who().then_some(alice);
@@ -42,12 +42,11 @@ async fn nobody_signs_in() {
         return;
     };
     for preset in PRESETS {
-        let mut given = given(&server);
-        given.grant = Some(Grant::ClientCredentials);
-        let registration = Registration::new(Some(preset), given, no_tls()).unwrap();
-        let scopes = registration.scopes.join(" ");
-        assert_eq!(scopes, preset.scopes_without_user.join(" "));
+        let registration = registration(&server, preset, Grant::ClientCredentials);
         let client = Client::new(registration).unwrap();
         assert!(client.for_mailbox("alice@example.org").await.is_ok());
+        let asked = server.asked().pop().unwrap();
+        let scopes = preset.scopes_without_user.join(" ");
+        assert_eq!(asked.all["scope"].as_str().unwrap_or_default(), scopes);
     }
 }
