@@ -88,9 +88,7 @@ impl Opening {
         let shown = Shown::of(&admitted.account.address, visit.policy);
         let listing = self.context.upstreams.listings().get(&shown).await?;
         // It may be in trouble only since now.
-        let found = accounts.find(&admitted.account.address).await;
-        let account = found.ok().flatten();
-        let account = account.as_ref().unwrap_or(&admitted.account);
+        let account = &self.stored(visit).await;
         let provider = match &account.home {
             Home::Provider(name) => accounts.provider(name).map(|it| it.title.as_str()),
             Home::Gateway | Home::Upstream(_) => None,
@@ -119,7 +117,7 @@ impl Opening {
     ) -> Result<Option<Box<dyn UpstreamSession>>, Shut> {
         // What is refused is what there was before it was tried: whatever is renewed
         // meanwhile is not.
-        let state = self.state_now(visit).await;
+        let stored = self.stored(visit).await;
         let credentials = match &visit.admitted.account.delegate {
             Some(delegate) if !visit.upstream.opens_by_name() => {
                 credentials.for_mailbox(delegate.clone())
@@ -135,7 +133,7 @@ impl Opening {
                 Ok(Some(session))
             }
             Err(UpstreamError::Authentication) => {
-                self.refused(visit, attempt, state);
+                self.refused(visit, attempt, &stored);
                 Ok(None)
             }
             Err(error) => {
@@ -154,8 +152,8 @@ impl Opening {
     ) -> Shut {
         let error = match error {
             CredentialError::SignInNeeded => {
-                let state = self.state_now(visit).await;
-                self.refused(visit, attempt, state);
+                let stored = self.stored(visit).await;
+                self.refused(visit, attempt, &stored);
                 let error = UpstreamError::Authentication;
                 self.failed(visit.user, visit.upstream.name(), &error);
                 return Shut::Dead;
@@ -170,13 +168,13 @@ impl Opening {
         Shut::Refused(self.failed(visit.user, visit.upstream.name(), &error))
     }
 
-    /// Counts a refusal; the operator hears of it once, when there are no more
-    /// attempts.
-    fn refused(&self, visit: &Visit<'_>, attempt: Attempt<'_>, state: State) {
-        if attempt.refused(Some(state)) {
-            let address = &visit.admitted.account.address;
+    /// Counts a refusal of the account as it was `stored`. The operator hears of it
+    /// once, when there are no more attempts, unless he knows of the trouble already.
+    fn refused(&self, visit: &Visit<'_>, attempt: Attempt<'_>, stored: &Account) {
+        let is_last = attempt.refused(Some(self.state(stored)));
+        if is_last && stored.trouble.is_none() {
             error!(
-                account = shown(address),
+                account = shown(&stored.address),
                 upstream = visit.upstream.name(),
                 refusals = self.context.config.limits.upstream_refusals,
                 "THE ACCOUNT IS REFUSED AGAIN AND AGAIN: nothing more is asked for it within the hour, or until its credentials are renewed (popgate account reauthorize ADDRESS)"
@@ -184,13 +182,11 @@ impl Opening {
         }
     }
 
-    /// The account's credentials as they are stored now.
-    async fn state_now(&self, visit: &Visit<'_>) -> State {
+    /// The account as it is stored now.
+    async fn stored(&self, visit: &Visit<'_>) -> Account {
         let known = &visit.admitted.account;
-        match visit.accounts.find(&known.address).await {
-            Ok(Some(now)) => self.state(&now),
-            Ok(None) | Err(_) => self.state(known),
-        }
+        let found = visit.accounts.find(&known.address).await;
+        found.ok().flatten().unwrap_or_else(|| known.clone())
     }
 
     fn state(&self, account: &Account) -> State {

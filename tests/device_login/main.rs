@@ -9,15 +9,18 @@ mod support;
 
 mod breaker;
 mod guessing;
+mod http;
 mod logins;
 mod notice;
 mod upstreams;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use popgate::accounts::{
-    Account, Accounts, Alarm, Config as AccountsConfig, Entry, Home, KeyRing, PlainTokens, Provider,
+    Account, Accounts, Alarm, Config as AccountsConfig, Entry, Home, HttpCheckConfig, KeyRing,
+    PlainTokens, Provider,
 };
 use popgate::metrics::Metrics;
 use popgate::oauth2;
@@ -51,21 +54,14 @@ struct World {
 }
 
 /// What is different in a test.
+#[derive(Default)]
 struct Setup {
     policies: Policies,
     notice: bool,
     /// The provider's mailboxes open by the token alone.
     opens_by_token: bool,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            policies: Policies::default(),
-            notice: false,
-            opens_by_token: false,
-        }
-    }
+    /// Who judges passwords by HTTP.
+    http: Option<url::Url>,
 }
 
 const OTHER: &str = "imaps://mail.example.net";
@@ -118,7 +114,12 @@ impl World {
                 sign_in: Some("https://pop.example.org/enrol".parse().unwrap()),
                 ..Alarm::default()
             },
-            http_check: None,
+            http_check: setup.http.map(|url| HttpCheckConfig {
+                url,
+                timeout: PATIENCE,
+                tls: registration("http://127.0.0.1/".parse().unwrap()).tls,
+                servers: BTreeMap::from([("127.0.0.2:993".to_owned(), OTHER.to_owned())]),
+            }),
         };
         let access = Access::Local(store.clone());
         let accounts = Arc::new(Accounts::new(access, accounts, Arc::clone(&metrics)));

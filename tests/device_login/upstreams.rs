@@ -246,26 +246,78 @@ impl TokenServer {
     }
 }
 
-/// Reads one request, and answers it.
-fn respond(stream: &TcpStream, (status, body): &(u16, String)) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let mut octets = 0;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let line = line.trim().to_ascii_lowercase();
-        if let Some(length) = line.strip_prefix("content-length:") {
-            octets = length.trim().parse().unwrap_or(0);
-        }
-        if line.is_empty() {
-            break;
+/// A service that judges passwords by HTTP.
+pub struct Judging {
+    pub url: url::Url,
+    /// Headers of each answer.
+    answer: Arc<Mutex<String>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Judging {
+    pub fn start(answer: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = Arc::new(Mutex::new(answer.to_owned()));
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let (says, heard) = (Arc::clone(&answer), Arc::clone(&requests));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let Ok(head) = read_request(&stream) else {
+                    continue;
+                };
+                heard.lock().unwrap().push(head);
+                let headers = says.lock().unwrap().clone();
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+            }
+        });
+        Self {
+            url: format!("http://127.0.0.1:{port}/auth").parse().unwrap(),
+            answer,
+            requests,
         }
     }
-    reader.read_exact(&mut vec![0; octets])?;
+
+    pub fn answers(&self, headers: &str) {
+        *self.answer.lock().unwrap() = headers.to_owned();
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// Reads one request, and answers it.
+fn respond(stream: &TcpStream, (status, body): &(u16, String)) -> std::io::Result<()> {
+    read_request(stream)?;
     let mut stream = stream;
     write!(
         stream,
         "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// Reads a request; its head, in lower case.
+fn read_request(stream: &TcpStream) -> std::io::Result<String> {
+    let mut reader = BufReader::new(stream);
+    let (mut head, mut octets) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.to_ascii_lowercase();
+        if let Some(length) = line.strip_prefix("content-length:") {
+            octets = length.trim().parse().unwrap_or(0);
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        head.push_str(&line);
+    }
+    reader.read_exact(&mut vec![0; octets])?;
+    Ok(head)
 }

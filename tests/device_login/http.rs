@@ -1,0 +1,85 @@
+//! An HTTP service that judges passwords, and says where the mailbox is.
+
+use popgate::accounts::Home;
+use popgate::server::policies::Judge;
+
+use super::upstreams::Judging;
+use super::{Setup, WRONG, World, judged};
+
+const OK: &str = "Auth-Status: OK\r\n";
+const NO: &str = "Auth-Status: Invalid login or password\r\nAuth-Wait: 1\r\n";
+
+fn world(service: &Judging) -> World {
+    World::with(Setup {
+        policies: judged(Judge::Http, Home::Gateway),
+        http: Some(service.url.clone()),
+        ..Setup::default()
+    })
+}
+
+#[test]
+fn who_is_let_in_opens_the_mailbox_with_the_password() {
+    let service = Judging::start(OK);
+    let world = world(&service);
+    world.own.opens("alice", &["x"]);
+    world.login("alice+Junk", "x").unwrap().quit();
+    assert_eq!(world.own.logins(), ["alice: x"]);
+    let request = service.requests().remove(0);
+    for header in [
+        "auth-user: alice\r",
+        "auth-pass: x\r",
+        "client-ip: 127.0.0.1\r",
+    ] {
+        assert!(request.contains(header), "{header} is not in {request}");
+    }
+    // Somebody else's proof is not asked about.
+    assert_eq!(world.plain("bob", "alice", "x").err().unwrap(), WRONG);
+    assert_eq!(service.requests().len(), 1);
+}
+
+#[test]
+fn who_is_not_let_in_never_reaches_the_upstream() {
+    let service = Judging::start(NO);
+    let world = world(&service);
+    world.own.opens("alice", &["x"]);
+    for _ in 0..5 {
+        assert_eq!(world.refused("alice", "x"), WRONG);
+    }
+    assert!(world.own.logins().is_empty());
+    // The service is spared what it has refused three times.
+    assert_eq!(service.requests().len(), 3);
+}
+
+#[test]
+fn the_service_may_say_who_it_is_and_where() {
+    let other = "Auth-Status: OK\r\nAuth-User: a.smith\r\nAuth-Pass: upstream\r\nAuth-Server: 127.0.0.2\r\nAuth-Port: 993\r\n";
+    let service = Judging::start(other);
+    let world = world(&service);
+    world.other.opens("a.smith", &["upstream"]);
+    world.login("alice", "x").unwrap().quit();
+    assert_eq!(world.other.logins(), ["a.smith: upstream"]);
+    assert!(world.own.logins().is_empty());
+}
+
+#[test]
+fn an_account_of_popgates_own_is_not_asked_about() {
+    let service = Judging::start(OK);
+    let world = world(&service);
+    world.other.opens("alice@example.org", &["token access-1"]);
+    let password = world.enrolled("alice@example.org", "access-1");
+    world.login("alice@example.org", &password).unwrap().quit();
+    assert_eq!(world.refused("alice@example.org", "x"), WRONG);
+    assert!(service.requests().is_empty());
+}
+
+#[test]
+fn a_service_that_makes_no_sense_refuses_nobody() {
+    let service = Judging::start("");
+    let world = world(&service);
+    world.own.opens("alice", &["x"]);
+    let told = world.refused("alice", "x");
+    assert!(told.starts_with("-ERR [SYS/TEMP]"), "{told}");
+    assert!(world.own.logins().is_empty());
+    service.answers(OK);
+    world.login("alice", "x").unwrap().quit();
+}
