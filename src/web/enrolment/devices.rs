@@ -265,6 +265,11 @@ pub(super) async fn remove(
 ) -> Result<Response, Problem> {
     let account = account(&app, &visitor).await?;
     let revoked = revoke(&app, &account.address, form.get("device")).await?;
+    if revoked && is_locked(&account) && account.devices.len() == 1 {
+        // What opened the secrets is gone: a new device needs a new sign-in.
+        app.sessions(visitor.area).close(&visitor.id);
+        return Ok(Redirect::to("/enrol").into_response());
+    }
     app.sessions(visitor.area).with(&visitor.id, |session| {
         if session
             .fresh()

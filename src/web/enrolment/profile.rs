@@ -205,8 +205,10 @@ mod tests {
 
     /// The text behind a key.
     fn value(profile: &str, key: &str) -> String {
-        let mut options = roxmltree::ParsingOptions::default();
-        options.allow_dtd = true;
+        let options = roxmltree::ParsingOptions {
+            allow_dtd: true,
+            ..Default::default()
+        };
         let document = roxmltree::Document::parse_with_options(profile, options).unwrap();
         let key = document
             .descendants()

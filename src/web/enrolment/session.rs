@@ -152,9 +152,10 @@ pub(super) struct Session {
 impl Session {
     /// The new device, while it may be looked at.
     pub(super) fn fresh(&mut self) -> Option<&mut Fresh> {
-        self.fresh
-            .take_if(|fresh| fresh.made.elapsed() >= FRESH)
-            .map(drop);
+        let over = |fresh: &Fresh| fresh.made.elapsed() >= FRESH;
+        if self.fresh.as_ref().is_some_and(over) {
+            self.fresh = None;
+        }
         self.fresh.as_mut()
     }
 

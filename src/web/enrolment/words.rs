@@ -33,9 +33,9 @@ fn span(seconds: u64) -> Option<String> {
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
     let (count, unit) = match seconds {
-        ..MINUTE => return None,
-        ..HOUR => (seconds / MINUTE, "minute"),
-        ..DAY => (seconds / HOUR, "hour"),
+        _ if seconds < MINUTE => return None,
+        _ if seconds < HOUR => (seconds / MINUTE, "minute"),
+        _ if seconds < DAY => (seconds / HOUR, "hour"),
         _ if seconds < 60 * DAY => (seconds / DAY, "day"),
         _ if seconds < 730 * DAY => (seconds / (30 * DAY), "month"),
         _ => (seconds / (365 * DAY), "year"),
