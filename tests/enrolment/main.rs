@@ -14,5 +14,5 @@ mod sign_in;
 mod site;
 mod visitor;
 
-pub use site::{Options, Site};
-pub use visitor::{Answer, Visitor};
+use site::{Options, Site};
+use visitor::{Answer, Visitor};

@@ -248,6 +248,9 @@ fn a_mailbox_that_does_not_open_signs_nobody_in() {
         assert_eq!(alice.get("/enrol/devices").header("location"), "/enrol");
         assert!(site.account(ALICE).is_none());
     }
+    site.mailboxes.mend();
+    let page = Visitor::new(&site).sign_in(ALICE);
+    assert!(page.says("Your mailbox is connected"));
 }
 
 #[test]

@@ -93,7 +93,12 @@ impl Mailboxes {
 
 #[async_trait]
 impl Probe for Mailboxes {
-    async fn probe(&self, _: &str, credentials: Credentials) -> Result<(), ProbeError> {
+    async fn probe(
+        &self,
+        _: &str,
+        credentials: Credentials,
+        _: Option<&str>,
+    ) -> Result<(), ProbeError> {
         let (user, good) = match &credentials {
             Credentials::Password { user, password, .. } => {
                 (user, password.reveal() == APP_PASSWORD)

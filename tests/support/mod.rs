@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod authorization_server;
+pub mod browser;
 pub mod certificates;
 pub mod contents;
 pub mod fault_proxy;
