@@ -164,10 +164,18 @@ impl Accounts {
         row.map(|row| account(address, &row)).transpose()
     }
 
-    /// Every account, by address.
+    /// Every account, by address. One that cannot be read ([`AccountsError::Unreadable`]
+    /// to whoever asks for it) is left out, and the log says so: the others go on.
     pub async fn all(&self) -> Result<Vec<Account>, AccountsError> {
         let rows = self.access.accounts().await?.into_iter();
-        rows.map(|(address, row)| account(address, &row)).collect()
+        let readable = rows.filter_map(|(address, row)| {
+            account(address, &row)
+                .inspect_err(|error| {
+                    tracing::error!("{error}: remove it, or restore a backup");
+                })
+                .ok()
+        });
+        Ok(readable.collect())
     }
 
     /// Stores an account, durably, if nobody has changed it since it was read

@@ -1,6 +1,8 @@
 //! The secrets of an account, sealed where they belong: nobody else says what seals
 //! them.
 
+use std::collections::BTreeMap;
+
 use super::vault::{Context, KeyRing, Opener, Sealed, VaultError, unlocked};
 use super::{Account, Accounts, AccountsError, Credential, Home, SealedTokens, Secret};
 
@@ -176,6 +178,42 @@ impl Accounts {
         Ok(done)
     }
 
+    /// The ids of keys that are needed and not configured, with the number of accounts
+    /// that nobody can open without.
+    pub async fn missing_keys(&self) -> Result<BTreeMap<String, u64>, AccountsError> {
+        let mut missing = BTreeMap::new();
+        for account in self.all().await? {
+            let mut ids: Vec<&str> = sealed(&account)
+                .filter_map(|sealed| match &self.config.keys {
+                    Some(keys) => keys.missing_for(sealed),
+                    None => sealed.key_id(),
+                })
+                .collect();
+            ids.sort_unstable();
+            ids.dedup();
+            for id in ids {
+                *missing.entry(id.to_owned()).or_default() += 1;
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Tells the operator of keys that are missing.
+    pub(super) async fn tell_of_missing_keys(&self) {
+        match self.missing_keys().await {
+            Ok(missing) => {
+                for (key, accounts) in missing {
+                    tracing::error!(
+                        key,
+                        accounts,
+                        "A KEY IS MISSING: these accounts cannot be opened until the key with this id is among those of [accounts]"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the accounts cannot be looked at"),
+        }
+    }
+
     /// Seals with the first key what is not. The account is as it was after an error.
     fn reseal(&self, account: &mut Account) -> Result<bool, VaultError> {
         let keys = self.keys()?;
@@ -227,6 +265,18 @@ impl Accounts {
     pub(super) fn keys(&self) -> Result<&KeyRing, VaultError> {
         self.config.keys.as_ref().ok_or(VaultError::NoKey)
     }
+}
+
+/// Everything sealed of an account.
+fn sealed(account: &Account) -> impl Iterator<Item = &Sealed> {
+    let (one, other) = match &account.credential {
+        Credential::Provider => (None, None),
+        Credential::Password(sealed) | Credential::ApiToken(sealed) => (Some(sealed), None),
+        Credential::OAuth(tokens) => (Some(&tokens.access), tokens.refresh.as_ref()),
+    };
+    let lock = account.lock.iter();
+    let lock = lock.flat_map(|it| std::iter::once(&it.public_key).chain(it.private_keys.values()));
+    one.into_iter().chain(other).chain(lock)
 }
 
 fn context<'a>(

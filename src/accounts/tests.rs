@@ -122,6 +122,11 @@ async fn a_row_that_is_no_account_is_an_error_and_stays() {
         let stored = it.accounts.access.account(&name).await.unwrap().unwrap();
         assert_eq!(&*stored.value, row.as_bytes());
     }
+    // Others do not suffer.
+    it.account("alice").await;
+    let all = it.accounts.all().await.unwrap();
+    let names: Vec<_> = all.iter().map(|account| account.address.as_str()).collect();
+    assert_eq!(names, ["alice"]);
     // It can be removed.
     assert!(it.accounts.remove("user0").await.unwrap());
 }

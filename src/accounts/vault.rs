@@ -136,8 +136,14 @@ impl KeyRing {
 
     /// Whether the key that seals now has sealed it.
     pub fn is_current(&self, sealed: &Sealed) -> bool {
-        let id = sealed.parts().map(|(_, id, _)| id);
+        let id = sealed.key_id();
         self.ids().next().is_some_and(|first| id == Some(first))
+    }
+
+    /// The id of the key that opens it, where it is not among these.
+    pub fn missing_for<'a>(&self, sealed: &'a Sealed) -> Option<&'a str> {
+        let id = sealed.key_id()?;
+        self.ids().all(|own| own != id).then_some(id)
     }
 
     /// The same secret under the key that seals now. Needs no device password.
@@ -183,6 +189,11 @@ impl KeyRing {
 }
 
 impl Sealed {
+    /// The id of the key that sealed it.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.parts().map(|(_, id, _)| id)
+    }
+
     /// The format, the id of the key, and the rest.
     fn parts(&self) -> Option<(&str, &str, &str)> {
         let (format, rest) = self.0.split_once('.')?;

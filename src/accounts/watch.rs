@@ -44,6 +44,7 @@ impl Accounts {
     /// Watches the accounts until `shutdown`; then waits, not for long, until
     /// tokens on their way are stored.
     pub async fn run(&self, shutdown: CancellationToken) {
+        self.tell_of_missing_keys().await;
         tokio::join!(self.look(&shutdown), self.renew_idle(&shutdown));
         self.renewals.running.close();
         if timeout(FAREWELL, self.renewals.running.wait())

@@ -144,6 +144,7 @@ async fn without_a_key_there_is_no_secret() {
     let mut alice = account("alice", "one");
     let set = it.accounts.set_tokens(&mut alice, &tokens("alice"));
     assert_eq!(set, Err(VaultError::NoKey));
+    assert!(it.accounts.missing_keys().await.unwrap().is_empty());
     assert_eq!(alice.credential, Credential::Provider);
     // An account that needs none works.
     let password = it.account("alice").await;
@@ -206,6 +207,7 @@ async fn what_cannot_be_resealed_stays_as_it_is() {
             .unwrap();
         it.accounts.save(&mut account).await.unwrap();
     }
+    assert!(it.accounts.missing_keys().await.unwrap().is_empty());
     let before = it.accounts.find("alice").await.unwrap();
     it.accounts
         .change("bob", |bob| bob.home = Home::Gateway)
@@ -216,6 +218,9 @@ async fn what_cannot_be_resealed_stays_as_it_is() {
         keys: Some(keys(&[2])),
         ..config()
     });
+    let id = keys(&[1]).ids().next().unwrap().to_owned();
+    let missing = it.accounts.missing_keys().await.unwrap();
+    assert_eq!(missing.into_iter().collect::<Vec<_>>(), [(id, 2)]);
     let rekeyed = it.accounts.rekey().await.unwrap();
     assert_eq!((rekeyed.resealed, rekeyed.failed.len()), (0, 2));
     let reason = rekeyed.failed[0].1.to_string();
