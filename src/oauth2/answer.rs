@@ -48,6 +48,15 @@ pub(super) struct Problem {
     pub meaning: TokenError,
 }
 
+impl Problem {
+    /// Microsoft's AADSTS700025: the client is public here, and must not prove itself.
+    pub fn wants_no_proof(&self) -> bool {
+        let is_it = |reason: &str| reason.contains("AADSTS700025");
+        self.code == "invalid_client"
+            && matches!(&self.meaning, TokenError::Misconfigured(reason) if is_it(reason))
+    }
+}
+
 #[derive(Deserialize)]
 struct Success {
     access_token: String,

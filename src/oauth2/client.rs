@@ -78,6 +78,7 @@ impl Kept {
 }
 
 /// A form under way to the token endpoint.
+#[derive(Clone)]
 struct Form {
     text: String,
     /// What its answer must not repeat.
@@ -270,7 +271,8 @@ impl Client {
         if !scope.is_empty() {
             form = form.with("scope", &scope);
         }
-        let (form, authorization) = self.prove(form, &known, &url)?;
+        let (form, authorization) =
+            self.prove(form, &self.registration.client_proof, &known, &url)?;
         let answer = self.http.post(&url, form.text.clone(), authorization);
         let answer = answer.await?;
         if answer.status != StatusCode::OK {
@@ -419,12 +421,13 @@ impl Client {
         granted: Granted,
         nonce: Option<&Secret>,
     ) -> Result<Tokens, TokenError> {
-        if !self.asks_who() {
+        // Without `openid` there may be a userinfo endpoint of the provider's own kind.
+        if !self.asks_who() && self.registration.endpoints.userinfo.is_none() {
             return Ok(granted.into_tokens(None));
         }
         let known = self.known().await?;
         let mut subject = None;
-        if let Some(id_token) = &granted.id_token {
+        if let Some(id_token) = granted.id_token.as_ref().filter(|_| self.asks_who()) {
             let issuer = known.endpoints.issuer.as_ref().map(Url::as_str);
             let expected = Expected {
                 issuer,
@@ -474,14 +477,23 @@ impl Client {
         Ok(claims.identity())
     }
 
-    /// Asks the token endpoint.
+    /// Asks the token endpoint; once more as a public client, where Microsoft takes
+    /// this client for one (device codes of a client that has a secret for the rest).
     async fn ask(&self, form: Form) -> Result<Granted, Problem> {
+        let proof = &self.registration.client_proof;
+        match self.ask_as(form.clone(), proof).await {
+            Err(problem) if problem.wants_no_proof() => self.ask_as(form, &ClientProof::None).await,
+            answer => answer,
+        }
+    }
+
+    async fn ask_as(&self, form: Form, proof: &ClientProof) -> Result<Granted, Problem> {
         let failed = |meaning| Problem {
             code: String::new(),
             meaning,
         };
         let (known, url) = self.token_endpoint().await.map_err(failed)?;
-        let proven = self.prove(form, &known, &url);
+        let proven = self.prove(form, proof, &known, &url);
         let (form, authorization) = proven.map_err(failed)?;
         let answer = self.http.post(&url, form.text.clone(), authorization);
         let answer = answer.await.map_err(failed)?;
@@ -493,12 +505,13 @@ impl Client {
     fn prove(
         &self,
         mut form: Form,
+        proof: &ClientProof,
         known: &Known,
         url: &Url,
     ) -> Result<(Form, Option<reqwest::header::HeaderValue>), TokenError> {
         let client = &self.registration.client_id;
         let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect();
-        match &self.registration.client_proof {
+        match proof {
             // An assertion for a mailbox names its client itself.
             ClientProof::Certificate { .. } if self.registration.grant == Grant::ServiceAccount => {
                 Ok((form, None))

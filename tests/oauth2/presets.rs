@@ -8,6 +8,7 @@ use super::*;
 fn registration(server: &AuthorizationServer, preset: &Preset, grant: Grant) -> Registration {
     let mut endpoints = super::registration(server).endpoints;
     endpoints.issuer = None;
+    endpoints.userinfo = endpoints.userinfo.filter(|_| !preset.userinfo.is_empty());
     let parameters = preset.parameters.iter();
     Registration {
         scopes: preset.scopes_for(&grant),

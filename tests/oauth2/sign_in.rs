@@ -281,6 +281,33 @@ async fn a_public_client() {
 }
 
 #[tokio::test]
+async fn a_client_that_must_not_show_its_secret() {
+    let Some(server) = AuthorizationServer::start() else {
+        return;
+    };
+    let mut registration = registration(&server);
+    registration.client_id = support::authorization_server::PUBLIC_CLIENT_ID.to_owned();
+    let client = Client::new(registration).unwrap();
+    let tokens = signed_in(&server, &client).await;
+    assert!(client.refresh(&tokens.refresh.unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn userinfo_of_a_provider_without_openid() {
+    let Some(server) = AuthorizationServer::start() else {
+        return;
+    };
+    let mut registration = registration(&server);
+    registration.scopes = vec!["mail".to_owned()];
+    let client = Client::new(registration.clone()).unwrap();
+    let tokens = signed_in(&server, &client).await;
+    assert_eq!(tokens.identity.as_deref(), Some("alice@example.org"));
+    registration.endpoints.userinfo = None;
+    let client = Client::new(registration).unwrap();
+    assert_eq!(signed_in(&server, &client).await.identity, None);
+}
+
+#[tokio::test]
 async fn a_client_that_is_not_known() {
     let Some(server) = AuthorizationServer::start() else {
         return;
