@@ -79,6 +79,8 @@ label! {
         SlowReader = "slow_reader",
         /// The upstream failed in the middle of a message.
         Upstream = "upstream",
+        /// It waited for the answer to a wrong guess, and others needed its place.
+        Crowded = "crowded",
         /// A new session took the maildrop over.
         Takeover = "takeover",
         /// popgate was stopped.
@@ -231,6 +233,8 @@ pub struct Metrics {
     pub upstream_errors: Family<UpstreamFailure, Counter>,
     /// Upstream connections now.
     pub upstream_connections: Gauge,
+    /// Answers to wrong guesses that wait now.
+    pub logins_held_up: Gauge,
     /// Upstream connections at rest now, between sessions.
     pub upstream_resting: Gauge,
     /// Round trips to the upstream, by session: times that an answer was waited
@@ -307,6 +311,11 @@ impl Metrics {
             messages_deleted: counter(r, "messages_deleted", "Messages removed upstream"),
             upstream_errors: family(r, "upstream_errors", "Failures upstream, by kind"),
             upstream_connections: gauge(r, "upstream_connections", "Upstream connections now"),
+            logins_held_up: gauge(
+                r,
+                "logins_held_up",
+                "Answers to wrong guesses that wait now",
+            ),
             upstream_resting: gauge(
                 r,
                 "upstream_resting",

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::client::{Client, Gone};
 use super::config::Config;
 use super::delivery::{self, Failure};
-use super::guard::Guard;
+use super::guard::{Guard, HeldUp};
 use super::lock::{Lock, Locks};
 use super::login_delay::LoginDelays;
 use super::opening::{Opened, Opening, UpstreamConnection, note};
@@ -24,7 +24,7 @@ use super::refusal;
 use super::tls::Certificates;
 use crate::accounts::{Accounts, Home, HttpCheck};
 use crate::maildrop::{DeletePolicy, MessageIndex, Outcome, Portion, Update};
-use crate::metrics::{Metrics, SessionEnd};
+use crate::metrics::{Counted, Metrics, SessionEnd};
 use crate::pop3::{Announced, Framed, Front, Input, Refusal, Response, Session, Step};
 use crate::sasl::{Credentials, Mechanism};
 use crate::upstream::{Reason, Upstream, UpstreamError, Upstreams};
@@ -38,6 +38,7 @@ pub(super) struct Context {
     pub metrics: Arc<Metrics>,
     pub locks: Arc<Locks>,
     pub guard: Guard,
+    pub held_up: HeldUp,
     pub delays: LoginDelays,
     /// How somebody without an account of popgate's own may log in.
     pub logins: HashSet<Login>,
@@ -373,10 +374,18 @@ impl Driver {
             Some(Err(refused)) => refused,
         };
         if let Some(not_before) = refused.not_before {
-            let delay = tokio::time::sleep_until(not_before);
+            let context = Arc::clone(&self.context);
+            let held = context.held_up.enter();
+            let _counted = Counted::new(&context.metrics.logins_held_up);
+            let delay = tokio::time::timeout_at(not_before, held.gives_way().cancelled());
             let delay = self.client.stays_while(delay);
-            if let Some(None) = shutdown.run_until_cancelled(delay).await {
-                return Next::End(SessionEnd::Disconnected);
+            match shutdown.run_until_cancelled(delay).await {
+                Some(None) => return Next::End(SessionEnd::Disconnected),
+                Some(Some(Ok(()))) => {
+                    self.client.abort();
+                    return Next::End(SessionEnd::Crowded);
+                }
+                Some(Some(Err(_))) | None => {}
             }
         }
         Next::Input(Input::Refused(refused.refusal))

@@ -12,6 +12,7 @@ use crate::maildrop::FolderName;
 use crate::sasl::{Credentials, Digest, DigestKey};
 
 mod breaker;
+mod held;
 pub(super) mod network;
 mod penalty;
 mod proven;
@@ -20,6 +21,7 @@ mod rate;
 use super::config::Limits;
 use breaker::Breakers;
 pub(super) use breaker::{Attempt, State};
+pub(super) use held::HeldUp;
 use penalty::Penalties;
 use proven::Proven;
 use rate::{Leave, Rates};

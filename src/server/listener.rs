@@ -31,6 +31,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Octets that the kernel takes ahead of what the client's window lets go.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 64 * 1024;
+/// How long it may take until a connection is gone that makes room for another.
+const ROOM: Duration = Duration::from_secs(2);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -98,31 +100,56 @@ impl Listener {
                 }
             };
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            let (context, security) = (Arc::clone(&context), Arc::clone(&security));
             match admission.admit(peer.ip()) {
                 Ok(ticket) => {
-                    let (context, security) = (Arc::clone(&context), Arc::clone(&security));
+                    sessions.spawn(session(context, stream, peer, security, ticket));
+                }
+                // Who waits for the answer to a wrong guess makes room.
+                Err(ConnectionLimit::Connections) if context.held_up.make_room() => {
+                    let admission = Arc::clone(&admission);
                     sessions.spawn(async move {
-                        let counted = Counted::new(&context.metrics.sessions_active);
-                        let halt = context.halt.clone();
-                        tokio::select! {
-                            () = welcome(context, stream, peer, &security) => {}
-                            () = halt.cancelled() => {}
+                        match admission.admit_soon(peer.ip()).await {
+                            Ok(ticket) => session(context, stream, peer, security, ticket).await,
+                            Err(limit) => turn_away(&context, stream, peer, &security, limit),
                         }
-                        drop((counted, ticket));
                     });
                 }
-                Err(limit) => {
-                    context
-                        .metrics
-                        .connections_refused
-                        .get_or_create(&limit)
-                        .inc();
-                    refuse(stream, &security);
-                    debug!(client = %peer, limit = limit.as_str(), "connection refused");
-                }
+                Err(limit) => turn_away(&context, stream, peer, &security, limit),
             }
         }
     }
+}
+
+/// A connection that was let in.
+async fn session(
+    context: Arc<Context>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    security: Arc<Security>,
+    ticket: Ticket,
+) {
+    let counted = Counted::new(&context.metrics.sessions_active);
+    let halt = context.halt.clone();
+    tokio::select! {
+        () = welcome(context, stream, peer, &security) => {}
+        () = halt.cancelled() => {}
+    }
+    drop((counted, ticket));
+}
+
+/// A connection that was not.
+fn turn_away(
+    context: &Context,
+    stream: TcpStream,
+    peer: SocketAddr,
+    security: &Security,
+    limit: ConnectionLimit,
+) {
+    let refused = &context.metrics.connections_refused;
+    refused.get_or_create(&limit).inc();
+    refuse(stream, security);
+    debug!(client = %peer, limit = limit.as_str(), "connection refused");
 }
 
 /// A connection begins: TLS first, where that is the custom of the port.
@@ -205,6 +232,21 @@ impl Admission {
         let permit = Arc::clone(&self.all)
             .try_acquire_owned()
             .map_err(|_| ConnectionLimit::Connections)?;
+        self.ticket(permit, address)
+    }
+
+    /// The same, when another one is about to make room.
+    async fn admit_soon(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, ConnectionLimit> {
+        let permit = timeout(ROOM, Arc::clone(&self.all).acquire_owned()).await;
+        let permit = permit.ok().and_then(Result::ok);
+        self.ticket(permit.ok_or(ConnectionLimit::Connections)?, address)
+    }
+
+    fn ticket(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        address: IpAddr,
+    ) -> Result<Ticket, ConnectionLimit> {
         // A front or a mail system on this host speaks for many.
         let networks = (!address.is_loopback()).then(|| networks(address));
         if let Some(networks) = networks {

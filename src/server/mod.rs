@@ -37,7 +37,7 @@ pub mod tls;
 
 use config::{Config, Security};
 use connection::Context;
-use guard::Guard;
+use guard::{Guard, HeldUp};
 use listener::{Admission, Listener};
 use login_delay::LoginDelays;
 pub use probe::UpstreamProbe;
@@ -164,6 +164,7 @@ impl Gateway {
             http_check: self.http_check,
             locks: Arc::default(),
             guard: self.guard,
+            held_up: HeldUp::default(),
             delays: LoginDelays::default(),
             budget: Arc::new(Semaphore::new(limits.buffered_octets / 1024)),
             shutdown: shutdown.clone(),

@@ -82,3 +82,27 @@ fn the_owner_logs_in_during_a_flood() {
         );
     }
 }
+
+#[test]
+fn guessers_make_room_where_there_is_none() {
+    let world = World::with(Setup {
+        connections: Some(20),
+        ..Setup::default()
+    });
+    world.other.opens("alice@example.org", &["token access-1"]);
+    let password = world.enrolled("alice@example.org", "access-1");
+    let quiet = world.connect();
+    let mut guessers = Vec::new();
+    for number in 0..19 {
+        let mut guesser = world.connect();
+        guesser.send("USER alice@example.org");
+        guesser.send(&format!("PASS guess {number}"));
+        guessers.push(guesser);
+    }
+    world.wait_for("popgate_logins_total{result=\"refused\"}", "19");
+    world.wait_for("popgate_logins_held_up", "19");
+    world.login("alice@example.org", &password).unwrap().quit();
+    world.wait_for("popgate_sessions_total{reason=\"crowded\"}", "1");
+    // Who has not guessed is left alone.
+    quiet.quit();
+}

@@ -60,6 +60,8 @@ struct Setup {
     notice: bool,
     /// The provider's mailboxes open by the token alone.
     opens_by_token: bool,
+    /// Connections at once, where it is not as usual.
+    connections: Option<usize>,
     /// Who judges passwords by HTTP.
     http: Option<url::Url>,
 }
@@ -144,7 +146,10 @@ impl World {
             replace_nul: false,
             session_takeover: false,
             notice: setup.notice,
-            limits: Limits::default(),
+            limits: Limits {
+                connections: setup.connections.unwrap_or(1000),
+                ..Limits::default()
+            },
             timeouts: Timeouts::default(),
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -254,6 +259,19 @@ impl World {
         match reply.starts_with("+OK") {
             true => Ok(client),
             false => Err(reply),
+        }
+    }
+
+    /// Waits until a metric has this value.
+    fn wait_for(&self, metric: &str, value: &str) {
+        let started = std::time::Instant::now();
+        while self.count(metric) != value {
+            let metrics = self.metrics.encode();
+            assert!(
+                started.elapsed() < PATIENCE,
+                "not {value}: {metric} in {metrics}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 
