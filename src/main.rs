@@ -194,7 +194,7 @@ fn uidl_export(
     log(&config);
     let (mailboxes, access) = mailboxes(config, |access| match access {
         Access::Local(store) => Some(store.clone()),
-        Access::Remote(_) => None,
+        Access::Remote(_) | Access::Brief(_) => None,
     })?;
     let runtime = runtime()?;
     let exported = runtime.block_on(uidl::export(
@@ -216,7 +216,10 @@ fn account(overrides: Overrides, command: AccountCommand, json: bool) -> anyhow:
     let folder = config
         .state
         .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
-    let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
+    // It is known to be usable; whoever else needs it is not kept waiting while somebody
+    // signs in.
+    Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
+    let access = Access::Brief(folder);
     let metrics = Arc::default();
     let runtime = runtime()?;
     let has_upstream = config.upstream.is_some();

@@ -22,6 +22,15 @@ pub enum Access {
     Local(Store),
     /// The control socket of the process that has it.
     Remote(PathBuf),
+    /// Either, whichever it is at each call: for whoever waits for people, and keeps
+    /// nobody from the store meanwhile. The state folder.
+    Brief(PathBuf),
+}
+
+/// The way at this moment.
+pub(super) enum Reached {
+    Local(Store),
+    Remote(PathBuf),
 }
 
 impl Access {
@@ -47,22 +56,39 @@ impl Access {
     pub fn open_own(folder: &Path) -> Result<Store, OpenError> {
         match Self::open(folder)? {
             Self::Local(store) => Ok(store),
-            Self::Remote(_) => Err(OpenError::InUse {
+            Self::Remote(_) | Self::Brief(_) => Err(OpenError::InUse {
                 folder: folder.to_owned(),
             }),
         }
     }
 
+    pub(super) async fn reached(&self) -> Result<Reached, StoreError> {
+        let opened = match self {
+            Self::Brief(folder) => {
+                let folder = folder.clone();
+                let task = tokio::task::spawn_blocking(move || Self::open(&folder));
+                task.await.map_err(remote)?.map_err(StoreError::Unusable)?
+            }
+            other => other.clone(),
+        };
+        match opened {
+            Self::Local(store) => Ok(Reached::Local(store)),
+            Self::Remote(socket) => Ok(Reached::Remote(socket)),
+            // It is never what it opens.
+            Self::Brief(folder) => Err(StoreError::Unusable(OpenError::InUse { folder })),
+        }
+    }
+
     /// As [`Store::folder`].
     pub async fn folder(&self, folder: &FolderKey) -> Result<Kept, StoreError> {
-        match self {
-            Self::Local(store) => store.folder(folder).await,
-            Self::Remote(socket) => {
+        match self.reached().await? {
+            Reached::Local(store) => store.folder(folder).await,
+            Reached::Remote(socket) => {
                 let request = Request::Folder {
                     account: folder.account.clone(),
                     folder: folder.folder.clone(),
                 };
-                let answer: Folder = ask(socket, request).await?;
+                let answer: Folder = ask(&socket, request).await?;
                 answer.kept().ok_or_else(|| remote(UNREADABLE))
             }
         }
@@ -75,16 +101,16 @@ impl Access {
         freezing: impl Into<Freezing>,
     ) -> Result<usize, StoreError> {
         let Freezing { ids, released } = freezing.into();
-        match self {
-            Self::Local(store) => store.freeze(folder, Freezing { ids, released }).await,
-            Self::Remote(socket) => {
+        match self.reached().await? {
+            Reached::Local(store) => store.freeze(folder, Freezing { ids, released }).await,
+            Reached::Remote(socket) => {
                 let request = Request::Freeze {
                     account: folder.account.clone(),
                     folder: folder.folder.clone(),
                     ids: ids.into_iter().map(Id::from).collect(),
                     released: released.into_iter().map(control::text).collect(),
                 };
-                ask(socket, request).await
+                ask(&socket, request).await
             }
         }
     }
@@ -92,10 +118,10 @@ impl Access {
     /// A backup of what must last, and how much is in it. All of it comes before
     /// any of it is used: whoever is slow to read keeps nobody from the store.
     pub async fn export(&self) -> Result<(Vec<u8>, Counts), StoreError> {
-        match self {
-            Self::Local(store) => store.backup().await,
-            Self::Remote(socket) => {
-                conversation(socket, Request::Export, |(), answer| {
+        match self.reached().await? {
+            Reached::Local(store) => store.backup().await,
+            Reached::Remote(socket) => {
+                conversation(&socket, Request::Export, |(), answer| {
                     let mut backup = Vec::new();
                     answer.read_to_end(&mut backup)?;
                     let counts = backup::counts(&backup)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::access::ask;
+use super::access::{Reached, ask};
 use super::control::{Request, Row};
 use super::{Access, Store, StoreError, uses};
 
@@ -132,13 +132,13 @@ pub(super) fn is_row(name: &str, value: &[u8]) -> bool {
 impl Access {
     /// As [`Store::account`].
     pub async fn account(&self, name: &str) -> Result<Option<Arc<AccountRow>>, StoreError> {
-        match self {
-            Self::Local(store) => store.account(name).await,
-            Self::Remote(socket) => {
+        match self.reached().await? {
+            Reached::Local(store) => store.account(name).await,
+            Reached::Remote(socket) => {
                 let request = Request::Account {
                     account: name.to_owned(),
                 };
-                let row: Option<Row> = ask(socket, request).await?;
+                let row: Option<Row> = ask(&socket, request).await?;
                 Ok(row.map(|row| Arc::new(row.row().1)))
             }
         }
@@ -146,10 +146,10 @@ impl Access {
 
     /// As [`Store::accounts`].
     pub async fn accounts(&self) -> Result<Vec<(String, Arc<AccountRow>)>, StoreError> {
-        match self {
-            Self::Local(store) => store.accounts().await,
-            Self::Remote(socket) => {
-                let rows: Vec<Row> = ask(socket, Request::Accounts).await?;
+        match self.reached().await? {
+            Reached::Local(store) => store.accounts().await,
+            Reached::Remote(socket) => {
+                let rows: Vec<Row> = ask(&socket, Request::Accounts).await?;
                 let rows = rows.into_iter().map(Row::row);
                 Ok(rows.map(|(name, row)| (name, Arc::new(row))).collect())
             }
@@ -163,9 +163,9 @@ impl Access {
         read: u64,
         value: Vec<u8>,
     ) -> Result<Change, StoreError> {
-        match self {
-            Self::Local(store) => store.put_account(name, read, value).await,
-            Self::Remote(socket) => {
+        match self.reached().await? {
+            Reached::Local(store) => store.put_account(name, read, value).await,
+            Reached::Remote(socket) => {
                 let value = String::from_utf8(value)
                     .map_err(|error| StoreError::failed(Path::new(name), error))?;
                 let request = Request::PutAccount {
@@ -173,21 +173,21 @@ impl Access {
                     read,
                     value,
                 };
-                ask(socket, request).await
+                ask(&socket, request).await
             }
         }
     }
 
     /// As [`Store::remove_account`].
     pub async fn remove_account(&self, name: &str, read: u64) -> Result<Change, StoreError> {
-        match self {
-            Self::Local(store) => store.remove_account(name, read).await,
-            Self::Remote(socket) => {
+        match self.reached().await? {
+            Reached::Local(store) => store.remove_account(name, read).await,
+            Reached::Remote(socket) => {
                 let request = Request::RemoveAccount {
                     account: name.to_owned(),
                     read,
                 };
-                ask(socket, request).await
+                ask(&socket, request).await
             }
         }
     }
@@ -201,13 +201,13 @@ impl Access {
 
     /// As [`Store::uses`].
     pub async fn uses(&self, account: &str) -> Result<HashMap<String, i64>, StoreError> {
-        match self {
-            Self::Local(store) => store.uses(account).await,
-            Self::Remote(socket) => {
+        match self.reached().await? {
+            Reached::Local(store) => store.uses(account).await,
+            Reached::Remote(socket) => {
                 let request = Request::Uses {
                     account: account.to_owned(),
                 };
-                ask(socket, request).await
+                ask(&socket, request).await
             }
         }
     }

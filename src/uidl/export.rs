@@ -62,7 +62,7 @@ pub async fn export(
     let served = match access {
         // The session has the store.
         Access::Local(_) => as_listed(&maildrop),
-        Access::Remote(_) => {
+        Access::Remote(_) | Access::Brief(_) => {
             let listed = as_listed(&maildrop);
             as_kept(listed, session.as_ref(), access).await?
         }

@@ -189,7 +189,7 @@ impl Attempt {
         match self.accounts.access {
             // Whoever had the store before is gone.
             Access::Local(_) => is_recent && claim.since > renewals.started,
-            Access::Remote(_) => is_recent,
+            Access::Remote(_) | Access::Brief(_) => is_recent,
         }
     }
 
