@@ -1,0 +1,68 @@
+//! What seals: keys, their change, and device passwords.
+
+use std::fs;
+
+use super::provider::Provider;
+use super::{key, run};
+
+const ALICE: &str = "alice@example.org";
+
+#[test]
+fn another_key_takes_over() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site = provider.site("");
+    let password = provider.enrol(&site, ALICE, &[]);
+    let old = fs::read_to_string(site.path("accounts.key")).unwrap();
+    let new = key();
+    assert_ne!(old, new);
+    site.write_secret("accounts.key", &format!("{new}{old}"));
+    let rekeyed = site.run(&["rekey", "--json"]).objects().remove(0);
+    let expected = serde_json::json!({"resealed": 1, "current": 0, "failed": []});
+    assert_eq!(rekeyed, expected);
+    assert!(site.run(&["rekey"]).ok().starts_with("0 sealed"));
+    site.write_secret("accounts.key", &new);
+    site.serve().pop3().login(ALICE, &password);
+    // Without the key, nothing is lost, and it says what is missing.
+    site.write_secret("accounts.key", &key());
+    let failed = site.run(&["rekey"]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.out.contains("another key"), "{}", failed.out);
+    site.write_secret("accounts.key", &new);
+    site.serve().pop3().login(ALICE, &password);
+}
+
+#[test]
+fn where_secrets_open_with_a_device_password_a_further_device_needs_one() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site =
+        provider.site("[accounts]\nkey_file = \"accounts.key\"\nlocked_by_password = true\n");
+    let first = provider.enrol(&site, ALICE, &[]);
+    assert_eq!(site.shown(ALICE)["locked_by_password"], true);
+    let add = |password: Option<&str>| {
+        let mut command =
+            site.command(&["password", "add", ALICE, "--device-name", "phone", "--json"]);
+        command.envs(password.map(|it| ("POPGATE_DEVICE_PASSWORD", it)));
+        run(command)
+    };
+    assert_ne!(add(None).code, 0);
+    add(Some("wrong")).failed(1, "open only with the password of one of its devices");
+    let second = add(Some(&first)).objects().remove(0);
+    let second = second["device"]["password"].as_str().unwrap();
+    let gateway = site.serve();
+    gateway.pop3().login(ALICE, second);
+    gateway.pop3().login(ALICE, &first);
+}
+
+#[test]
+fn without_a_key_it_is_said_how_to_make_one() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site = provider.site("[accounts]\nlocked_by_password = false\n");
+    site.run(&["list"])
+        .failed(78, "`popgate account key` makes a key");
+}

@@ -1,0 +1,228 @@
+//! What is done to accounts that there are, while popgate runs and while it does
+//! not.
+
+use super::provider::Provider;
+use super::support::servers::{Dovecot, dovecot};
+use super::{Site, support};
+
+const ALICE: &str = "alice@example.org";
+
+fn refused(gateway: &support::Gateway, user: &str, password: &str) -> String {
+    let mut client = gateway.pop3();
+    client.expect_ok(&format!("USER {user}"));
+    client.expect_err(&format!("PASS {password}"))
+}
+
+#[test]
+fn a_running_popgate_sees_each_change_at_once() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site = provider.site("");
+    let gateway = site.serve();
+    assert!(refused(&gateway, ALICE, "x").starts_with("[AUTH]"));
+    let first = provider.enrol(&site, ALICE, &["--device-name", "laptop"]);
+    gateway.pop3().login(ALICE, &first);
+    let added = site.run(&["password", "add", ALICE, "--device-name", "phone", "--json"]);
+    let added = added.objects().remove(0);
+    assert_eq!(added["event"], "device");
+    let second = added["device"]["password"].as_str().unwrap().to_owned();
+    assert_ne!(first, second);
+    gateway.pop3().login(ALICE, &second);
+    let listed = site.run(&["password", "list", ALICE, "--json"]).objects();
+    let names: Vec<&str> = listed
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["laptop", "phone"]);
+    site.run(&["password", "revoke", ALICE, "laptop"]).ok();
+    assert!(refused(&gateway, ALICE, &first).starts_with("[AUTH]"));
+    gateway.pop3().login(ALICE, &second);
+    site.run(&["disable", ALICE]).ok();
+    let disabled = refused(&gateway, ALICE, &second);
+    assert!(disabled.starts_with("[SYS/PERM]"), "{disabled}");
+    assert_eq!(site.shown(ALICE)["state"], "disabled");
+    assert!(site.run(&["disable", ALICE]).ok().contains("already"));
+    site.run(&["enable", ALICE]).ok();
+    gateway.pop3().login(ALICE, &second);
+    site.run(&["remove", ALICE, "--yes"]).ok();
+    assert!(refused(&gateway, ALICE, &second).starts_with("[AUTH]"));
+    site.run(&["show", ALICE])
+        .failed(1, "there is no account alice@example.org");
+}
+
+/// A site in front of a Dovecot that takes passwords, without any provider.
+fn plain(dovecot: &Dovecot) -> Site {
+    Site::new(&format!("upstream = {:?}", dovecot.plain_url()))
+}
+
+#[test]
+fn an_account_may_have_a_password_upstream() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    dovecot.append("alice", "INBOX", b"Subject: mine\r\n\r\nhello\r\n");
+    let site = plain(&dovecot);
+    site.write_secret("wrong", "no such password\n");
+    site.write_secret("right", "pw-alice\n");
+    let file = |name: &str| site.path(name).to_str().unwrap().to_owned();
+    let add = |name: &str| {
+        let file = file(name);
+        let arguments = [
+            "add",
+            ALICE,
+            "--user",
+            "alice",
+            "--password-file",
+            &file,
+            "--json",
+        ];
+        site.run(&arguments)
+    };
+    add("wrong").failed(1, "refuses the credentials");
+    assert!(site.run(&["list", "--json"]).objects().is_empty());
+    let enrolled = add("right").objects().remove(0);
+    let account = &enrolled["account"];
+    assert_eq!(
+        (&account["home"], &account["mailbox"]),
+        (&"gateway".into(), &"alice".into())
+    );
+    assert_eq!(account["credential"], "password");
+    add("right").failed(1, "there is an account alice@example.org already");
+    let gateway = site.serve();
+    let password = enrolled["device"]["password"].as_str().unwrap();
+    gateway.pop3().login(ALICE, password);
+    // The password upstream is not the account's.
+    assert!(refused(&gateway, ALICE, "pw-alice").starts_with("[AUTH]"));
+    // Whoever has no account is passed on.
+    gateway.pop3().login("bob", "pw-bob");
+}
+
+#[test]
+fn a_chosen_password_is_judged_and_never_shown() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    let add = |chosen: &str| {
+        let mut command = site.command(&["add", "alice", "--chosen", "--json"]);
+        command
+            .env("POPGATE_PASSWORD", "pw-alice")
+            .env("POPGATE_NEW_PASSWORD", chosen);
+        super::run(command)
+    };
+    add("short").failed(1, "at least 12 characters");
+    let run = add("correct horse battery staple");
+    assert!(!run.out.contains("horse"));
+    let enrolled = run.objects().remove(0);
+    assert_eq!(enrolled["device"]["password"], serde_json::Value::Null);
+    assert_eq!(enrolled["account"]["devices"][0]["chosen"], true);
+    site.serve()
+        .pop3()
+        .login("alice", "correct horse battery staple");
+}
+
+#[test]
+fn policies_are_those_of_the_account() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    dovecot.append("alice", "INBOX", b"Subject: mine\r\n\r\nhello\r\n");
+    let site = plain(&dovecot);
+    let mut command = site.command(&[
+        "add", "alice", "--delete", "refuse", "--seen", "on-quit", "--folder", "INBOX", "--json",
+    ]);
+    command.env("POPGATE_PASSWORD", "pw-alice");
+    let enrolled = super::run(command).objects().remove(0);
+    let rules = serde_json::json!({"delete": "refuse", "seen": "on-quit", "folders": ["INBOX"]});
+    assert_eq!(enrolled["account"]["rules"], rules);
+    let gateway = site.serve();
+    let mut client = gateway.pop3();
+    client.login("alice", enrolled["device"]["password"].as_str().unwrap());
+    client.expect_err("DELE 1");
+}
+
+#[test]
+fn a_master_opens_the_accounts_of_others() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    let mut command = site.command(&["add", "alice", "--json"]);
+    command.env("POPGATE_PASSWORD", "pw-alice");
+    super::run(command).ok();
+    let enrolled = site
+        .run(&["add", "root", "--master", "--json"])
+        .objects()
+        .remove(0);
+    assert_eq!(enrolled["account"]["master"], true);
+    let password = enrolled["device"]["password"].as_str().unwrap();
+    let gateway = site.serve();
+    gateway.pop3().login("alice*root", password);
+    refused(&gateway, "root", password);
+}
+
+#[test]
+fn for_people_there_is_a_table() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    assert!(site.run(&["list"]).ok().contains("There are no accounts"));
+    for user in ["alice", "bob"] {
+        let mut command = site.command(&["add", user, "--device-name", "Zoë's\u{a0}phone"]);
+        command.env("POPGATE_PASSWORD", format!("pw-{user}"));
+        let said = super::run(command).ok();
+        assert!(said.contains(&format!("{user} is enrolled")), "{said}");
+        assert!(
+            said.contains("user name   ") && said.contains("password    "),
+            "{said}"
+        );
+    }
+    let table = site.run(&["list"]).ok();
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|it| {
+            it.split("  ")
+                .filter(|it| !it.is_empty())
+                .map(str::trim)
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["ACCOUNT", "MAILBOX AT", "BY", "DEVICES", "STATE"]
+    );
+    assert_eq!(
+        lines[1],
+        ["alice", "the gateway's upstream", "password", "1", "ok"]
+    );
+    let shown = site.run(&["show", "alice"]).ok();
+    for text in [
+        "state         ok",
+        "alice at the gateway's upstream (imap+plain://",
+        "Zoë's",
+        "not used yet",
+    ] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn who_waits_for_somebody_to_sign_in_keeps_nobody_from_the_store() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site = provider.site("");
+    let mut waiting = super::Conversation::start(&site, &["add", ALICE]);
+    let code = waiting.next()["user_code"].as_str().unwrap().to_owned();
+    // Another command, and a popgate that starts, and has the store from then on.
+    provider.enrol(&site, "bob@example.org", &[]);
+    let gateway = site.serve();
+    provider.server.approve(&code, ALICE);
+    let enrolled = waiting.next();
+    assert_eq!(enrolled["event"], "enrolled", "{enrolled}");
+    assert_eq!(waiting.end().code, 0);
+    let password = enrolled["device"]["password"].as_str().unwrap();
+    gateway.pop3().login(ALICE, password);
+}
