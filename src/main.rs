@@ -326,7 +326,14 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         Arc::clone(&metrics),
     )?;
     let operator = match config.http {
-        Some(address) => Some(web::Server::bind(address).await?),
+        Some(address) => {
+            let server = web::Server::bind(address).await?;
+            let certificates = config.certificates.as_ref().filter(|_| config.http_tls);
+            Some(match certificates {
+                Some(certificates) => server.with_tls(&certificates.server_config()),
+                None => server,
+            })
+        }
         None => None,
     };
 

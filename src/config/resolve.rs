@@ -37,6 +37,8 @@ pub struct Resolved {
     pub certificates: Option<Arc<Certificates>>,
     /// Where metrics and health are served.
     pub http: Option<SocketAddr>,
+    /// The HTTP listener speaks TLS, with the certificate of the others.
+    pub http_tls: bool,
     /// What mail clients are told there.
     pub autoconfig: Option<web::autoconfig::Config>,
     /// The pages where people enrol.
@@ -85,6 +87,10 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         Purpose::Account => None,
         Purpose::Serve | Purpose::Check => certificates(&settings, &addresses, &mut warnings)?,
     };
+    let http_tls = http_tls(
+        &settings,
+        certificates.is_some() || purpose == Purpose::Account,
+    )?;
     let allow_cleartext = settings
         .allow_cleartext
         .as_ref()
@@ -148,6 +154,7 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         accounts,
         certificates,
         http,
+        http_tls,
         autoconfig,
         enrolment,
         redirects,
@@ -214,6 +221,19 @@ fn http(
         ));
     }
     Ok(Some(address))
+}
+
+/// Whether the HTTP listener speaks TLS.
+fn http_tls(settings: &Settings, certificate: bool) -> Result<bool, ConfigError> {
+    match &settings.http_tls {
+        Some(given) if given.value && settings.http.is_none() => {
+            Err(given.wrong("there is no HTTP listener: set http (--http, POPGATE_HTTP)"))
+        }
+        Some(given) if given.value && !certificate => {
+            Err(given.wrong("needs a certificate: set cert and key"))
+        }
+        given => Ok(given.as_ref().is_some_and(|given| given.value)),
+    }
 }
 
 /// Where POP3 is spoken.

@@ -51,6 +51,24 @@ fn what_is_not_set_has_its_default() {
 }
 
 #[test]
+fn http_speaks_tls_where_there_is_a_listener_and_a_certificate() {
+    let problem = |lines: &str| with(lines).unwrap_err();
+    assert!(!with("http = \"0\"").unwrap().http_tls);
+    let on = with("http = \"0\"\npop3s = \"127.0.0.1:0\"\nhttp_tls = true").unwrap();
+    assert!(on.http_tls && on.certificates.is_some());
+    let alone = problem("http_tls = true");
+    assert!(
+        alone.contains("http_tls") && alone.contains("set http "),
+        "{alone}"
+    );
+    let bare = problem("http = \"0\"\nhttp_tls = true");
+    assert!(
+        bare.contains("http_tls") && bare.contains("set cert and key"),
+        "{bare}"
+    );
+}
+
+#[test]
 fn connections_rest_for_who_comes_back_for_them() {
     let text = "upstream = \"imap+plain://127.0.0.1\"\npop3 = \"127.0.0.1:0\"\n";
     for (purpose, rest) in [
