@@ -318,3 +318,6 @@ fn is_token(token: &Secret) -> bool {
     let is_token_octet = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~+/".contains(&octet);
     !text.is_empty() && text.len() <= LONGEST_TOKEN && text.bytes().all(is_token_octet)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! renewed, those that could not be stored are, the state of all is counted, and
 //! the death of one is told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ impl Accounts {
                 Err(error) => warn!(%error, "the accounts cannot be looked at"),
             }
             while telling.len() < ALARMS
-                && let Some(message) = alarms.waiting.pop_front()
+                && let Some(message) = alarms.next()
             {
                 telling.spawn(self.clone().tell(message));
             }
@@ -86,9 +86,9 @@ impl Accounts {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = self.renewals.news.notified() => {}
-                Some(told) = telling.join_next() => {
-                    if let Ok((address, false)) = told {
-                        alarms.failed(&address);
+                Some(ended) = telling.join_next() => {
+                    if let Ok((address, is_told)) = ended {
+                        alarms.ended(&address, is_told);
                     }
                 }
                 () = sleep(pause) => {}
@@ -243,30 +243,33 @@ impl Account {
 struct Alarms {
     dead: HashMap<String, Dead>,
     waiting: VecDeque<Message>,
+    /// Of whom somebody is being told now: one thing after the other.
+    telling: HashSet<String>,
 }
 
 #[derive(Debug)]
 struct Dead {
-    since: i64,
-    /// Somebody knows, as far as the row says.
-    told: bool,
-    /// When it was tried to tell.
-    tried: Option<Instant>,
-    /// Of the death, for when it is over.
+    known: Known,
+    /// Of the death.
     message: Message,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Somebody knows, or is about to.
+    Yes,
+    /// It was tried in vain, so long ago.
+    No(Instant),
 }
 
 impl Alarms {
     /// Finds deaths that nobody knows of, and cures.
     fn compare(&mut self, all: &[Account], sign_in: Option<&url::Url>) {
         let mut dead = HashMap::new();
-        for account in all {
+        for account in all.iter().filter(|it| !it.disabled) {
             let before = self.dead.remove(&account.address);
-            let Some(trouble) = account.trouble.as_ref().filter(|_| !account.disabled) else {
-                if let Some(before) = before
-                    && before.told
-                    && !account.disabled
-                {
+            let Some(trouble) = &account.trouble else {
+                if let Some(before) = before.filter(|it| it.known == Known::Yes) {
                     self.waiting.push_back(Message {
                         event: Event::Cured,
                         ..before.message
@@ -274,40 +277,51 @@ impl Alarms {
                 }
                 continue;
             };
-            let mut now_dead = match before {
-                Some(before) if before.since == trouble.since => Dead {
-                    told: trouble.told,
-                    ..before
-                },
-                _ => Dead {
-                    since: trouble.since,
-                    told: trouble.told,
-                    tried: None,
-                    message: Message {
-                        event: Event::SignInNeeded,
-                        address: account.address.clone(),
-                        delegate: account.delegate.clone(),
-                        provider: name_of(&account.home).to_owned(),
-                        since: trouble.since,
-                        reason: trouble.reason.clone(),
-                        sign_in: sign_in.cloned(),
-                    },
-                },
+            let before = before.filter(|it| it.message.since == trouble.since);
+            let again = match &before {
+                Some(before) => {
+                    matches!(before.known, Known::No(tried) if tried.elapsed() >= AGAIN)
+                }
+                None => !trouble.told,
             };
-            if !now_dead.told && now_dead.tried.is_none_or(|it| it.elapsed() >= AGAIN) {
-                now_dead.tried = Some(Instant::now());
+            let mut now_dead = before.unwrap_or_else(|| Dead {
+                known: Known::Yes,
+                message: Message {
+                    event: Event::SignInNeeded,
+                    address: account.address.clone(),
+                    delegate: account.delegate.clone(),
+                    provider: name_of(&account.home).to_owned(),
+                    since: trouble.since,
+                    reason: trouble.reason.clone(),
+                    sign_in: sign_in.cloned(),
+                },
+            });
+            if again {
+                now_dead.known = Known::Yes;
                 self.waiting.push_back(now_dead.message.clone());
             }
             dead.insert(account.address.clone(), now_dead);
         }
-        // Whoever is left was removed.
+        // Whoever is left was removed, or shut.
         self.dead = dead;
     }
 
-    /// Nobody could be told.
-    fn failed(&mut self, address: &str) {
-        if let Some(dead) = self.dead.get_mut(address) {
-            dead.tried = Some(Instant::now());
+    /// What is to be told next.
+    fn next(&mut self) -> Option<Message> {
+        let is_free = |message: &Message| !self.telling.contains(&message.address);
+        let message = self.waiting.iter().position(is_free)?;
+        let message = self.waiting.remove(message)?;
+        self.telling.insert(message.address.clone());
+        Some(message)
+    }
+
+    /// Somebody was told, or could not be.
+    fn ended(&mut self, address: &str, is_told: bool) {
+        self.telling.remove(address);
+        if let Some(dead) = self.dead.get_mut(address)
+            && !is_told
+        {
+            dead.known = Known::No(Instant::now());
         }
     }
 }
@@ -319,3 +333,6 @@ fn chance() -> f64 {
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut octets);
     f64::from(u32::from_ne_bytes(octets)) / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;
