@@ -353,6 +353,33 @@ mod tests {
         assert!(matches!(meaning(200, mac), TokenError::Misconfigured(_)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_it_says_is_answered(
+            status in 100_u16..600,
+            error in proptest::option::of(".{0,20}|invalid_grant"),
+            description in ".{0,300}",
+            access in proptest::option::of(".{0,40}"),
+            rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..50),
+        ) {
+            let description = format!("{description} what-was-shown {description}");
+            let body = json!({
+                "error": error, "error_description": description, "access_token": access,
+            });
+            for body in [body.to_string().into_bytes(), rest] {
+                match said(status, body) {
+                    Ok(granted) => assert!(granted.access.reveal().bytes().all(|it| it.is_ascii_graphic())),
+                    Err(problem) => {
+                        let text = problem.meaning.to_string();
+                        assert!(!text.contains("what-was-shown"), "{text}");
+                        assert!(text.chars().count() < 400, "{text}");
+                        assert!(!text.chars().any(char::is_control), "{text:?}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_server_s_words_hold_no_secret() {
         let shown = Secret::from("what-was-shown");

@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A token for a mailbox is not used for the last of its time, in seconds; nor for
 /// the second half of it, where that is shorter.
 const EARLY: i64 = 600;
+/// Before userinfo is asked again.
+const USERINFO_PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 /// Mailboxes whose tokens are kept.
 const MOST_MAILBOXES: usize = 10_000;
 /// Characters of the longest code that is read to a person.
@@ -442,10 +444,30 @@ impl Client {
             subject = claims.sub;
         }
         let identity = match &known.endpoints.userinfo {
-            Some(userinfo) => self.userinfo(userinfo, &granted.access, subject).await?,
+            Some(userinfo) => {
+                self.who(userinfo, &granted.access, subject.as_deref())
+                    .await?
+            }
             None => None,
         };
         Ok(granted.into_tokens(identity))
+    }
+
+    /// Asks again where that may help: the code is used up, and the person would have
+    /// to begin anew.
+    async fn who(
+        &self,
+        url: &Url,
+        access: &Secret,
+        subject: Option<&str>,
+    ) -> Result<Option<String>, TokenError> {
+        for pause in USERINFO_PAUSES {
+            match self.userinfo(url, access, subject).await {
+                Err(TokenError::Temporary { .. }) => tokio::time::sleep(pause).await,
+                answer => return answer,
+            }
+        }
+        self.userinfo(url, access, subject).await
     }
 
     /// OpenID Connect Core §5.3.
@@ -453,7 +475,7 @@ impl Client {
         &self,
         url: &Url,
         access: &Secret,
-        subject: Option<String>,
+        subject: Option<&str>,
     ) -> Result<Option<String>, TokenError> {
         let answer = self.http.get(url, bearer(access.reveal())).await?;
         match answer.status {
@@ -470,7 +492,7 @@ impl Client {
         let claims = Claims::of_userinfo(&answer.body)
             .ok_or_else(|| temporary("what userinfo says cannot be read"))?;
         // §5.3.2: else it is of somebody else.
-        if subject.is_some() && claims.sub != subject {
+        if subject.is_some() && claims.sub.as_deref() != subject {
             let reason = "userinfo tells of somebody else";
             return Err(TokenError::NotSignedIn(reason.to_owned()));
         }

@@ -202,14 +202,20 @@ async fn userinfo_that_fails() {
     };
     let client = client(&server);
     server.set(json!({"id_token": false}));
-    for (status, temporary) in [(503, true), (500, true), (401, false), (403, false)] {
-        server.fault(json!({"endpoint": "userinfo", "status": status}));
+    for (status, times, temporary) in [
+        (503, 1, false),
+        (503, 3, true),
+        (401, 1, false),
+        (403, 1, false),
+    ] {
+        server.fault(json!({"endpoint": "userinfo", "status": status, "times": times}));
         let (request, code) = code(&server, &client).await;
         let finished = client.finish(&request, &redirect(), &code).await;
         if temporary {
             assert!(is_temporary(&finished), "{finished:?}");
         } else {
-            assert_eq!(finished.unwrap().identity, None);
+            let told = (status == 503).then(|| "alice@example.org".to_owned());
+            assert_eq!(finished.unwrap().identity, told);
         }
     }
 }
