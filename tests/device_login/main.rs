@@ -12,6 +12,7 @@ mod guessing;
 mod http;
 mod logins;
 mod notice;
+mod realms;
 mod upstreams;
 
 use std::collections::BTreeMap;
