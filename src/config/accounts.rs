@@ -170,3 +170,6 @@ fn http_check(
         servers,
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,9 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         &settings,
         &homes.providers,
         homes.gateway.as_ref(),
-        public_url.as_ref().map(|given| given.value.clone()),
+        public_url
+            .as_ref()
+            .and_then(|given| given.value.join("/enrol").ok()),
         &mut warnings,
     )?;
     let enrolment = enrolment::resolve(
@@ -180,6 +182,7 @@ fn homes(
         gateway: gateway.map(|(given, upstream)| (given.value.clone(), upstream.protocol())),
         accounts_alone: !providers.is_empty()
             || elsewhere
+            || settings.default_provider.is_some()
             || settings.accounts_key.is_some()
             || settings.accounts_key_file.is_some(),
         providers,

@@ -45,6 +45,8 @@ fn help_shows_every_flag_and_variable_but_no_value() {
         ("--delete", "POPGATE_DELETE"),
         ("--http", "POPGATE_HTTP"),
         ("--state", "POPGATE_STATE"),
+        ("--accounts-key-file", "POPGATE_ACCOUNTS_KEY_FILE"),
+        ("--operator-password-file", "POPGATE_OPERATOR_PASSWORD_FILE"),
         ("--log-format", "POPGATE_LOG_FORMAT"),
         ("--log-level", "POPGATE_LOG"),
     ];
@@ -104,6 +106,18 @@ fn each_key_comes_from_flag_then_environment_then_file() {
         ("state", "--state", "POPGATE_STATE", "/dev/null"),
         ("cert", "--cert", "POPGATE_CERT", "/nowhere"),
         ("key", "--key", "POPGATE_KEY", "/nowhere"),
+        (
+            "accounts.key_file",
+            "--accounts-key-file",
+            "POPGATE_ACCOUNTS_KEY_FILE",
+            "/nowhere",
+        ),
+        (
+            "enrolment.operator_password_file",
+            "--operator-password-file",
+            "POPGATE_OPERATOR_PASSWORD_FILE",
+            "/nowhere",
+        ),
         ("log.format", "--log-format", "POPGATE_LOG_FORMAT", "x"),
         ("log.level", "--log-level", "POPGATE_LOG", "x"),
     ] {
