@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use super::app::{App, Asked, Frame};
@@ -36,6 +37,8 @@ pub(super) const REFUSED: &str = "The mailbox did not open. Either the address o
 struct Choose<'a> {
     frame: Frame<'a>,
     offers: Vec<Offer>,
+    /// There is one that leads to the provider without an address.
+    shared: bool,
 }
 
 struct Offer {
@@ -146,9 +149,11 @@ pub(super) async fn choose(
     {
         return Ok(Redirect::to("/enrol/devices").into_response());
     }
+    let offers: Vec<_> = app.offered().map(|it| Offer::of(it)).collect();
     page(&Choose {
         frame: app.frame(&visitor),
-        offers: app.offered().map(|it| Offer::of(it)).collect(),
+        shared: offers.iter().any(|offer| offer.direct),
+        offers,
     })
 }
 
@@ -401,6 +406,7 @@ pub(super) async fn open(
         return Err(Problem::TooMany);
     }
     visitor.takes_long();
+    let asked = Instant::now();
     let outcome = {
         let (app, provider, address) = (Arc::clone(&app), Arc::clone(&provider), address.clone());
         tokio::spawn(async move {
@@ -421,6 +427,8 @@ pub(super) async fn open(
             let guess = sha256(format!("{address}\0{}", secret.reveal()).as_bytes());
             let whose = [from, Whose::account(&address)];
             let delay = app.attempts.failed(&whose, guess);
+            // As late with a question to the mail server as without one.
+            let delay = delay.saturating_sub(asked.elapsed());
             if !app.attempts.hold_back(from, delay).await {
                 return Err(Problem::TooMany);
             }
