@@ -171,6 +171,8 @@ label! {
         Disabled = "disabled",
         /// The provider lets popgate in without anything of the account's own.
         Provider = "provider",
+        /// What is stored is no account.
+        Unreadable = "unreadable",
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::{debug, error, warn};
 
 use super::alarm::{Event, Message};
 use super::renewal::{IDLE, Need, name_of};
-use super::{Account, Accounts, Credential, Opener, Trouble, now};
+use super::{Account, Accounts, AccountsError, Credential, Opener, Trouble, now};
 use crate::metrics::{AlarmResult, TokenState};
 
 /// Between two looks at all accounts.
@@ -67,9 +67,9 @@ impl Accounts {
         let mut telling = JoinSet::new();
         loop {
             let unstored = self.store_again().await;
-            match self.all().await {
-                Ok(all) => {
-                    self.measure(&all);
+            match self.readable().await {
+                Ok((all, unreadable)) => {
+                    self.measure(&all, unreadable);
                     alarms.compare(&all, self.config.alarm.sign_in.as_ref());
                     if !self.config.alarm.is_set() {
                         alarms.waiting.clear();
@@ -120,10 +120,24 @@ impl Accounts {
         (message.address, told)
     }
 
+    /// All accounts that can be read, and how many cannot: one that is damaged is
+    /// no reason to leave the others alone.
+    async fn readable(&self) -> Result<(Vec<Account>, i64), AccountsError> {
+        let mut all = Vec::new();
+        let mut unreadable = 0;
+        for (address, row) in self.access.accounts().await? {
+            match super::account(address, &row) {
+                Ok(account) => all.push(account),
+                Err(_) => unreadable += 1,
+            }
+        }
+        Ok((all, unreadable))
+    }
+
     /// What `/metrics` says of all accounts.
-    fn measure(&self, all: &[Account]) {
+    fn measure(&self, all: &[Account], unreadable: i64) {
         let now = now();
-        let mut states: HashMap<TokenState, i64> = HashMap::new();
+        let mut states = HashMap::from([(TokenState::Unreadable, unreadable)]);
         let (mut oldest, mut next) = (None::<i64>, None::<i64>);
         for account in all {
             *states.entry(account.token_state(now)).or_default() += 1;
@@ -155,7 +169,7 @@ impl Accounts {
                 () = shutdown.cancelled() => return,
                 () = sleep(pause) => {}
             }
-            let Ok(all) = self.all().await else {
+            let Ok((all, _)) = self.readable().await else {
                 continue;
             };
             let now = now();
