@@ -55,7 +55,7 @@ pub enum ImportAccounts {
         /// At the old server, where it is another one.
         from_user: Option<String>,
         /// At the old server, where it is another one.
-        from_password: PasswordSource,
+        from_password: Box<PasswordSource>,
     },
     /// Those in a CSV file.
     Many(Given<PathBuf>),
@@ -197,12 +197,12 @@ pub(super) fn invocation(command: UidlCommand, matches: &ArgMatches) -> Result<I
             user,
             password,
             from_user: given.from_user,
-            from_password: PasswordSource::for_old_server(path(
+            from_password: Box::new(PasswordSource::for_old_server(path(
                 matches,
                 "from_password_file",
                 "--from-password-file",
                 "POPGATE_FROM_PASSWORD_FILE",
-            )),
+            ))),
         },
         (None, None) => return Err(missing("--user or --accounts is needed")),
     };

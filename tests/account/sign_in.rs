@@ -7,6 +7,9 @@ use super::{Conversation, anywhere};
 
 const ALICE: &str = "alice@example.org";
 
+/// What somebody pastes, of the address that the browser ended on.
+type Pasted<'a> = &'a dyn Fn(&Url) -> String;
+
 #[test]
 fn by_device_code_to_a_mail_that_is_read() {
     let Some(provider) = Provider::start() else {
@@ -108,7 +111,7 @@ fn what_is_pasted_must_answer_what_was_asked() {
         }
         other.to_string()
     };
-    let cases: [(&str, &dyn Fn(&Url) -> String); 9] = [
+    let cases: [(&str, Pasted<'_>); 9] = [
         ("of another sign-in", &|url| with(url, "state", Some("x"))),
         ("no state", &|url| with(url, "state", None)),
         ("another provider", &|url| {
