@@ -104,3 +104,42 @@ fn sender(sign_in: Option<&Url>) -> String {
         None => "localhost".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(address: &str) -> Account {
+        let stored = r#"{"created": 1, "home": "gateway", "credential": "provider"}"#;
+        Account {
+            address: address.to_owned(),
+            ..serde_json::from_str(stored).unwrap()
+        }
+    }
+
+    #[test]
+    fn nothing_in_it_can_be_taken_for_more_of_it() {
+        let hostile = account("a@b.example\r\nBcc: everybody@example.org\r\n\r\n.\u{1b}[2J");
+        let link = "http://127.0.0.1:8080/enrol".parse().unwrap();
+        let notice = compose(&hostile, "Evil\r\n.\r\nProvider", Some(&link));
+        let text = String::from_utf8(notice.text.to_vec()).unwrap();
+        let header = text.split_once("\r\n\r\n").unwrap().0;
+        assert_eq!(header.lines().count(), 9, "{header}");
+        assert!(!text.replace("\r\n", "").contains(char::is_control));
+        assert!(header.contains("From: popgate <noreply@[127.0.0.1]>"));
+        assert!(text.contains("\r\n    http://127.0.0.1:8080/enrol\r\n"));
+        assert!(text.lines().all(|line| line.len() <= 998 && line != "."));
+    }
+
+    #[test]
+    fn its_unique_id_tells_deaths_apart() {
+        let id = |account: &Account| compose(account, "x", None).unique_id;
+        let alice = account("alice@example.org");
+        assert_eq!(id(&alice), id(&alice));
+        assert!(id(&alice).as_str().starts_with(MARK));
+        assert_ne!(id(&alice), id(&account("bob@example.org")));
+        let mut later = alice.clone();
+        later.created = 2;
+        assert_ne!(id(&alice), id(&later));
+    }
+}
