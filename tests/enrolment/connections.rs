@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use popgate::server::tls::Certificates;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -53,12 +54,12 @@ fn a_browser_keeps_its_connection_and_a_scraper_does_not() {
 }
 
 #[test]
-fn tls_speaks_http_and_nothing_else() {
+fn tls_speaks_http_and_nothing_else_with_the_certificate_of_the_day() {
     let authority = Authority::new();
     let identity = authority.localhost();
-    let tls = (*identity.server_config()).clone();
+    let certificates = Certificates::load(&identity.cert_file(), &identity.key_file()).unwrap();
     let options = Options {
-        tls: Some(tls),
+        tls: Some((*certificates.server_config()).clone()),
         ..Options::default()
     };
     let Some(site) = Site::with(options) else {
@@ -106,4 +107,18 @@ fn tls_speaks_http_and_nothing_else() {
     assert!(!String::from_utf8_lossy(&rest).contains("HTTP/"));
     browser.write_all(request.as_bytes()).unwrap();
     assert!(read_answer(&mut browser).starts_with("HTTP/1.1 200 "));
+
+    let shown = |browser: &StreamOwned<ClientConnection, TcpStream>| {
+        let chain = browser.conn.peer_certificates().unwrap();
+        chain[0].clone().into_owned()
+    };
+    let first = shown(&browser);
+    let next = authority.localhost();
+    std::fs::copy(next.key_file(), identity.key_file()).unwrap();
+    std::fs::copy(next.cert_file(), identity.cert_file()).unwrap();
+    certificates.reload();
+    let mut browser = connect(b"http/1.1");
+    browser.write_all(request.as_bytes()).unwrap();
+    assert!(read_answer(&mut browser).starts_with("HTTP/1.1 200 "));
+    assert_ne!(shown(&browser), first);
 }
