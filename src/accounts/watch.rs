@@ -169,27 +169,31 @@ impl Accounts {
                 () = shutdown.cancelled() => return,
                 () = sleep(pause) => {}
             }
-            let Ok((all, _)) = self.readable().await else {
-                continue;
-            };
             let now = now();
-            let due = all.iter().filter_map(|account| {
-                let need = account.idle_need(last, now)?;
-                Some((account.address.clone(), need))
-            });
-            let renewals = futures_util::stream::iter(due.collect::<Vec<_>>()).for_each_concurrent(
-                RENEWALS,
-                |(address, need)| async move {
-                    // What goes wrong is logged and counted there.
-                    let _ = self.renewed(&address, &Opener::default(), need).await;
-                },
-            );
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = renewals => {}
+                () = self.renew_due(last, now) => {}
             }
             last = now;
         }
+    }
+
+    /// Renews what is due now and was not at the `last` look.
+    async fn renew_due(&self, last: i64, now: i64) {
+        let Ok((all, _)) = self.readable().await else {
+            // It was said at the look for the metrics.
+            return;
+        };
+        let due = all.iter().filter_map(|account| {
+            let need = account.idle_need(last, now)?;
+            Some((account.address.clone(), need))
+        });
+        futures_util::stream::iter(due.collect::<Vec<_>>())
+            .for_each_concurrent(RENEWALS, |(address, need)| async move {
+                // What goes wrong is logged and counted there.
+                let _ = self.renewed(&address, &Opener::default(), need).await;
+            })
+            .await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Webhooks and commands that work, fail, hang and lie.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -159,12 +159,7 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
             file.display()
         ))
     };
-    let began = Instant::now();
     assert!(!alarm.tell(&message()).await);
-    assert!(
-        began.elapsed() < Duration::from_secs(500),
-        "it was waited for"
-    );
     let pid = fs::read_to_string(file).unwrap();
     let state = format!("/proc/{}/stat", pid.trim());
     // Gone, or dead and not yet waited for by whoever inherits it.

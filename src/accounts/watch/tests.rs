@@ -84,6 +84,42 @@ async fn nobody_renews_what_needs_a_device_password_or_is_shut() {
 }
 
 #[tokio::test]
+async fn a_round_renews_the_idle_and_asks_about_the_dead() {
+    let endpoint = TokenEndpoint::start().await;
+    endpoint.never_rotates();
+    let mut config = config();
+    let provider = endpoint.provider("mail", Grant::User);
+    config.providers.insert("mail".to_owned(), provider);
+    let fixture = Fixture::with(config);
+    let accounts = &fixture.accounts;
+    let refresh = endpoint.sign_in(true).refresh;
+    let mut all = [("idle", 8 * DAY), ("dead", 8 * DAY), ("busy", DAY)].map(|(name, age)| {
+        let mut account = account(accounts, name, age);
+        let mut tokens = tokens(name);
+        tokens.refresh = refresh.clone();
+        tokens.refreshed = now() - age;
+        accounts.set_tokens(&mut account, &tokens).unwrap();
+        account
+    });
+    all[1] = dead(&all[1], now() - DAY);
+    for account in &mut all {
+        accounts.save(account).await.unwrap();
+    }
+    accounts.renew_due(now() - 600, now()).await;
+    assert_eq!(endpoint.asked(), 2);
+    for (address, is_renewed) in [("idle", true), ("dead", true), ("busy", false)] {
+        let row = accounts.find(address).await.unwrap().unwrap();
+        assert_eq!(row.trouble, None, "{address}");
+        let Credential::OAuth(tokens) = row.credential else {
+            panic!("{address}");
+        };
+        assert_eq!(now() - tokens.refreshed < DAY, is_renewed, "{address}");
+    }
+    accounts.renew_due(now() - 600, now()).await;
+    assert_eq!(endpoint.asked(), 2);
+}
+
+#[tokio::test]
 async fn states_in_words() {
     let fixture = Fixture::new();
     let accounts = &fixture.accounts;
