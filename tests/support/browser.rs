@@ -248,10 +248,14 @@ impl Browser {
         );
     }
 
+    /// What a reader sees of the first element that a CSS selector finds; nothing where
+    /// there is none, as while one page follows another.
     pub fn text_of(&self, selector: &str) -> String {
-        let Element(id) = self.find(selector);
-        let text = self.of_session("GET", &format!("/element/{id}/text"), &Value::Null);
-        text.as_str().unwrap().to_owned()
+        let script = format!(
+            "return (document.querySelector({}) || {{}}).innerText;",
+            json!(selector)
+        );
+        self.run(&script).as_str().unwrap_or_default().to_owned()
     }
 
     /// What a reader sees of the page.

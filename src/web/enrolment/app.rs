@@ -157,11 +157,12 @@ impl App {
             service: &self.config.title,
             assets: &self.assets,
             csrf: self.csrf(area, &visitor.id),
+            // A table needs the room; a form does not.
+            wide: area == Area::Operator && who.is_some(),
             who,
             notice,
             home: area.home(),
             sign_out: area.sign_out(),
-            wide: area == Area::Operator,
         }
     }
 
