@@ -71,7 +71,7 @@ fn from_the_first_sign_in_to_the_second() {
 }
 
 /// A real client, with the password of the device.
-fn fetchmail(site: &Site, gateway: &Gateway) {
+pub fn fetchmail(site: &Site, gateway: &Gateway) {
     use std::os::unix::fs::PermissionsExt as _;
     let config = format!(
         "set idfile {dir}/fetchids\nset invisible\nset no bouncemail\n\

@@ -11,6 +11,7 @@ mod cyrus;
 mod death;
 mod killed;
 mod outages;
+mod page;
 mod parallel;
 mod site;
 
