@@ -17,12 +17,14 @@ use crate::web::enrolment::Reached;
 
 mod add;
 mod devices;
+mod opened;
 mod output;
 mod qr;
 mod report;
 mod sign_in;
 mod time;
 
+pub use opened::opened;
 use output::{Output, shown};
 
 /// What the commands work on.

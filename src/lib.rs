@@ -5,7 +5,7 @@
 //! | module | is | uses |
 //! |---|---|---|
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl` |
-//! | `account` | `popgate account`: accounts on the command line | `cli`, `config`, `accounts`, `oauth2`, `server`, `web`, `maildrop`, `secret` |
+//! | `account` | `popgate account`: accounts on the command line | `cli`, `config`, `accounts`, `oauth2`, `server`, `web`, `maildrop`, `sasl`, `secret` |
 //! | `state` | `popgate state`: backups of the store | `store` |
 //! | `uidl` | `popgate uidl`: carries unique ids over | `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |

@@ -16,10 +16,11 @@ use popgate::cli::{
 use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved, Servers};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
+use popgate::secret::Secret;
 use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
 use popgate::server::{Gateway, UpstreamProbe};
-use popgate::store::{Access, OpenError, Store, control};
+use popgate::store::{self, Access, OpenError, Store, control};
 use popgate::upstream::imap::Imap;
 use popgate::upstream::jmap::Jmap;
 use popgate::upstream::{Reason, Upstream, Upstreams};
@@ -96,43 +97,73 @@ fn check(
     password: PasswordSource,
 ) -> anyhow::Result<ExitCode> {
     let config = config::load(overrides, Purpose::Check)?;
-    let policies = &config.server.policies;
-    let has_store = config.state.is_some();
-    let (login, home) = match user {
-        Some(user) => {
-            let password = password.read(&user)?;
-            let credentials = Credentials::Password {
-                user: user.clone(),
-                authorize_as: None,
-                password,
-            };
-            let admission = policies
-                .admit(credentials)
-                .with_context(|| format!("{user:?} names no folder that can be"))?;
-            let login = check::Login {
-                rules: admission.source.to_string(),
-                policy: admission.rules.policy,
-                credentials: Some(admission.credentials),
-                has_store,
-            };
-            (login, admission.rules.login.home)
-        }
+    log(&config);
+    let runtime = runtime()?;
+    let (upstream, login) = match user {
+        Some(user) => runtime.block_on(check_login(config, &user, password))?,
         None => {
+            let gateway = &config.server.policies.gateway;
             let login = check::Login {
                 rules: Source::Gateway.to_string(),
-                policy: Arc::clone(&policies.gateway.policy),
+                policy: Arc::clone(&gateway.policy),
                 credentials: None,
-                has_store,
+                has_store: config.state.is_some(),
             };
-            (login, policies.gateway.login.home.clone())
+            (upstream_at(&config, &gateway.login.home)?, login)
         }
     };
-    log(&config);
-    let upstream = upstream_at(&config, &home)?;
-    let runtime = runtime()?;
     let code = runtime.block_on(check::run(upstream, login));
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// Where somebody's mailbox is, and what opens it: what the account of popgate's own
+/// holds, else the password that the mail server knows.
+async fn check_login(
+    config: Resolved,
+    user: &str,
+    password: PasswordSource,
+) -> anyhow::Result<(config::Upstream, check::Login)> {
+    let admit = |password| {
+        let credentials = Credentials::Password {
+            user: user.to_owned(),
+            authorize_as: None,
+            password,
+        };
+        let admission = config.server.policies.admit(credentials);
+        admission.with_context(|| format!("{user:?} names no folder that can be"))
+    };
+    let mut admission = admit(Secret::from(""))?;
+    let mut source = admission.source.to_string();
+    let mut home = admission.rules.login.home.clone();
+    let store = config.state.clone().filter(|folder| store::exists(folder));
+    let account = match store {
+        Some(folder) => {
+            let access = Access::Brief(folder);
+            let accounts = Accounts::new(access, Arc::clone(&config.accounts), Arc::default());
+            account::opened(&accounts, admission.credentials.mailbox()).await?
+        }
+        None => None,
+    };
+    let credentials = match account {
+        Some((account, credentials)) => {
+            let rules = &mut admission.rules;
+            rules
+                .put_above(&account.rules)
+                .map_err(|problem| anyhow!("the account {:?}: {problem}", account.address))?;
+            source = format!("{source}; an account of popgate's own");
+            home = account.home;
+            credentials
+        }
+        None => admit(password.read(user)?)?.credentials,
+    };
+    let login = check::Login {
+        rules: source,
+        policy: admission.rules.policy,
+        credentials: Some(credentials),
+        has_store: config.state.is_some(),
+    };
+    Ok((upstream_at(&config, &home)?, login))
 }
 
 /// `popgate state export`

@@ -51,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "account",
         &[
-            "cli", "config", "accounts", "oauth2", "server", "web", "maildrop", "secret",
+            "cli", "config", "accounts", "oauth2", "server", "web", "maildrop", "sasl", "secret",
         ],
     ),
     ("state", &["store"]),

@@ -134,10 +134,10 @@ pub enum AccountsError {
 
 impl Accounts {
     /// The accounts in a store.
-    pub fn new(access: Access, config: Config, metrics: Arc<Metrics>) -> Self {
+    pub fn new(access: Access, config: impl Into<Arc<Config>>, metrics: Arc<Metrics>) -> Self {
         Self {
             access,
-            config: Arc::new(config),
+            config: config.into(),
             metrics,
             hashing: Arc::default(),
             any_chosen: Arc::default(),

@@ -32,7 +32,7 @@ pub struct Resolved {
     /// Mailboxes elsewhere.
     pub servers: Servers,
     /// Accounts of popgate's own.
-    pub accounts: crate::accounts::Config,
+    pub accounts: Arc<crate::accounts::Config>,
     /// What the listeners show, to be watched and reloaded.
     pub certificates: Option<Arc<Certificates>>,
     /// Where metrics and health are served.
@@ -153,7 +153,7 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         server,
         upstream,
         servers,
-        accounts,
+        accounts: Arc::new(accounts),
         certificates,
         http,
         http_tls,

@@ -81,7 +81,7 @@ pub struct Unreadable {
 
 impl Rules {
     /// Puts what an account's own rules say above these.
-    pub(super) fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
+    pub fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
         fn unreadable(key: &'static str) -> impl Fn(String) -> Unreadable {
             move |problem| Unreadable { key, problem }
         }

@@ -226,3 +226,34 @@ fn who_waits_for_somebody_to_sign_in_keeps_nobody_from_the_store() {
     let password = enrolled["device"]["password"].as_str().unwrap();
     gateway.pop3().login(ALICE, password);
 }
+
+#[test]
+fn check_opens_the_mailbox_with_what_the_account_holds() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site = provider.site("");
+    provider.enrol(&site, ALICE, &["--delete", "refuse"]);
+    let check = |user: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_popgate"));
+        command
+            .args(["check", user])
+            .env_clear()
+            .env("POPGATE_CONFIG", site.config())
+            .env("POPGATE_PASSWORD", "no such password");
+        super::run(command)
+    };
+    let run = check(ALICE);
+    let said = run.ok();
+    assert!(said.contains("an account of popgate's own"), "{said}");
+    assert!(
+        said.contains("delete: refuse") && said.contains("All is well."),
+        "{said}"
+    );
+    // While popgate runs, too.
+    let gateway = site.serve();
+    check(ALICE).ok();
+    drop(gateway);
+    provider.server.revoke(ALICE);
+    assert_ne!(check(ALICE).code, 0);
+}

@@ -404,7 +404,7 @@ fn the_pages() {
     assert!(pages.operator_password.is_none());
     let back = "https://pop.example.org/enrol/callback/users";
     assert_eq!(config.redirects["users"].as_str(), back);
-    let sign_in = config.accounts.alarm.sign_in.unwrap();
+    let sign_in = config.accounts.alarm.sign_in.clone().unwrap();
     assert_eq!(sign_in.as_str(), "https://pop.example.org/enrol");
     for (lines, says) in [
         (
