@@ -92,11 +92,14 @@ impl One<'_> {
         let trusted_hosts = self.trusted_hosts(preset, protocol)?;
         let particular = Particular {
             tls: tls.clone(),
+            ca_file: self
+                .path("ca_file", &self.table.ca_file)?
+                .map(|it| it.value),
             trusted_hosts,
         };
         if !servers.particular(&upstream.value, particular) {
             return Err(upstream.wrong(
-                "another provider has the same server: with one table for both, each account may still be of its own",
+                "another provider has the same server, with another ca_file or other trusted_hosts: say the same in both",
             ));
         }
         // Whatever is wrong with these shows here, not at the first login.

@@ -2,6 +2,7 @@
 //! domains and accounts.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use super::policies::Protocol;
@@ -47,6 +48,8 @@ type Tls = Arc<rustls::ClientConfig>;
 pub(super) struct Particular {
     /// Whom it must prove to be; `None`: the system decides.
     pub tls: Option<Tls>,
+    /// Where `tls` was read from.
+    pub ca_file: Option<PathBuf>,
     /// As `trusted_hosts`.
     pub trusted_hosts: Vec<String>,
 }
@@ -124,11 +127,19 @@ impl Servers {
         })
     }
 
-    /// Says something of the server with this URL. `false`: something was said
-    /// before.
+    /// Says something of the server with this URL. `false`: something else was said
+    /// before. Several registrations at one provider say the same.
     pub(super) fn particular(&mut self, url: &str, particular: Particular) -> bool {
-        let before = self.particular.insert(url.to_owned(), particular);
-        before.is_none()
+        let agrees = |before: &Particular| {
+            before.ca_file == particular.ca_file && before.trusted_hosts == particular.trusted_hosts
+        };
+        match self.particular.get(url) {
+            Some(before) => agrees(before),
+            None => {
+                self.particular.insert(url.to_owned(), particular);
+                true
+            }
+        }
     }
 
     /// What a server is spoken to with, by its URL. A provider's has its own trust,

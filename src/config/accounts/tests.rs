@@ -341,14 +341,32 @@ fn what_a_provider_lacks_or_cannot_use() {
         let says = format!("provider.it{says}");
         assert!(problem.contains(&says), "{text}: {problem}");
     }
+    let jmap = "upstream = \"https://mail.example/jmap\"\ngrant = \"password\"\n";
     let twice = format!(
-        "{STATE}{KEY}[provider.a]\n{upstream}grant = \"password\"\n[provider.b]\n{upstream}grant = \"password\"\n"
+        "{STATE}{KEY}[provider.a]\n{jmap}[provider.b]\n{jmap}trusted_hosts = \"files.example\"\n"
     );
     let problem = resolved(&twice).unwrap_err();
     assert!(
-        problem.contains("provider.b.upstream: another provider has the same server"),
+        problem.contains("provider.b.upstream: another provider has the same server, with another"),
         "{problem}"
     );
+}
+
+#[test]
+fn a_provider_may_have_several_registrations() {
+    // Two organisations at Microsoft 365, and one of them without its people; a
+    // Workspace beside people at Gmail.
+    let config = resolved(&format!(
+        "{STATE}{KEY}\
+         [provider.one]\npreset = \"microsoft365\"\ntenant = \"one.example\"\nclient_id = \"1\"\n\
+         [provider.two]\npreset = \"microsoft365\"\ntenant = \"two.example\"\nclient_id = \"2\"\n\
+         [provider.tickets]\npreset = \"microsoft365-app\"\ntenant = \"one.example\"\nclient_id = \"3\"\n\
+         client_secret_file = \"FOLDER/secret\"\n\
+         [provider.mine]\npreset = \"fastmail\"\ngrant = \"api-token\"\n\
+         [provider.theirs]\npreset = \"fastmail\"\nclient_id = \"4\"\n"
+    ))
+    .unwrap();
+    assert_eq!(config.accounts.providers.len(), 5);
 }
 
 #[test]
