@@ -148,7 +148,7 @@ pub struct Tokens {
 }
 
 /// Somebody has been sent to sign in: what is needed when the browser comes back.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuthorizationRequest {
     /// Where the browser goes.
     pub url: Url,
@@ -160,8 +160,17 @@ pub struct AuthorizationRequest {
     pub nonce: Secret,
 }
 
+/// The URL holds the state and the nonce.
+impl fmt::Debug for AuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationRequest")
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A device code under way (RFC 8628 §3.2).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeviceAuthorization {
     /// What the person types.
     pub user_code: String,
@@ -175,6 +184,16 @@ pub struct DeviceAuthorization {
     pub device_code: Secret,
     /// How long to wait between questions.
     pub interval: Duration,
+}
+
+/// Whoever has a code could sign in in its place.
+impl fmt::Debug for DeviceAuthorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceAuthorization")
+            .field("host", &self.verification_uri.host_str())
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Tokens cannot be had; by who is to blame.
@@ -199,4 +218,30 @@ pub enum TokenError {
     /// `invalid_scope`, a certificate that does not verify).
     #[error("{0}")]
     Misconfigured(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_reads_a_sign_in_under_way_from_what_is_printed() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let request = AuthorizationRequest {
+            url: url("https://id.example.org/?state=canary&nonce=canary"),
+            state: "canary".into(),
+            verifier: "canary".into(),
+            nonce: "canary".into(),
+        };
+        let device = DeviceAuthorization {
+            user_code: "canary".into(),
+            verification_uri: url("https://id.example.org/device"),
+            verification_uri_complete: Some(url("https://id.example.org/device?code=canary")),
+            expires_in: Duration::from_secs(900),
+            device_code: "canary".into(),
+            interval: Duration::from_secs(5),
+        };
+        let printed = format!("{request:?} {device:?}");
+        assert!(!printed.contains("canary"), "{printed}");
+    }
 }
