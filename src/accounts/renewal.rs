@@ -58,15 +58,15 @@ pub(super) struct Renewals {
 
 /// What is known of the renewals of one account.
 #[derive(Debug, Default)]
-struct Flight {
+pub(super) struct Flight {
     unstored: Option<Unstored>,
     /// When a new token was got because the upstream had refused one that was
     /// not old.
-    forced: Option<Instant>,
+    pub forced: Option<Instant>,
 }
 
 impl Flight {
-    fn may_force(&self) -> bool {
+    pub fn may_force(&self) -> bool {
         self.forced.is_none_or(|it| it.elapsed() >= FORCED)
     }
 }
@@ -110,7 +110,8 @@ impl Default for Renewals {
 }
 
 impl Renewals {
-    fn flight(&self, address: &str) -> Arc<tokio::sync::Mutex<Flight>> {
+    /// The renewals of an account, or of whoever else has a token.
+    pub(super) fn flight(&self, address: &str) -> Arc<tokio::sync::Mutex<Flight>> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(flights.entry(address.to_owned()).or_default())
     }
@@ -193,18 +194,6 @@ impl Accounts {
         self.renewals.pauses.forget(address);
         self.renewals.news.notify_one();
         Ok(stored)
-    }
-
-    /// Whether a token may be got in the place of one that is not old, for an
-    /// account or whoever else has one; not again soon.
-    pub(super) async fn may_force(&self, holder: &str) -> bool {
-        let flight = self.renewals.flight(holder);
-        let mut flight = flight.lock().await;
-        let may = flight.may_force();
-        if may {
-            flight.forced = Some(Instant::now());
-        }
-        may
     }
 
     /// Stores what the provider gave.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::pauses::Failure;
 use super::renewal::{Need, name_of};
 use super::{
@@ -190,16 +192,24 @@ impl Accounts {
         let Entry::OAuth(client) = &provider.entry else {
             return Ok(None);
         };
-        if !self
-            .may_force(&holder(&provider.name, client, mailbox))
-            .await
-        {
+        let is_newer = |there: &Credentials| !matches!(there, Credentials::Bearer { token, .. } if token == refused);
+        // One after the other: many mailboxes may have shown the token that is no
+        // longer good, and what one of them gets for it is for all.
+        let flight = self
+            .renewals
+            .flight(&holder(&provider.name, client, mailbox));
+        let mut flight = flight.lock().await;
+        let there = self.provider_credentials(home, mailbox).await?;
+        if is_newer(&there) {
+            return Ok(Some(there));
+        }
+        if !flight.may_force() {
             return Ok(None);
         }
+        flight.forced = Some(Instant::now());
         client.forget_for_mailbox(mailbox, refused).await;
         let newer = self.provider_credentials(home, mailbox).await?;
-        let is_newer = !matches!(&newer, Credentials::Bearer { token, .. } if token == refused);
-        Ok(is_newer.then_some(newer))
+        Ok(is_newer(&newer).then_some(newer))
     }
 
     /// What the account has of its own, as it is stored.

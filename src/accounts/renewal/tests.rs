@@ -569,6 +569,12 @@ async fn a_provider_that_needs_nobody_is_asked_for_all_mailboxes_at_once() {
     assert_eq!(token(&newer.clone().unwrap()), "access-2");
     let newer = newer.unwrap();
     assert_eq!(accounts.after_refusal(&admitted, &newer).await, Ok(None));
+    // Who was refused with the old one a moment later has the same good of it.
+    let mut bobs = admitted.clone();
+    bobs.account.address = "bob".to_owned();
+    let shown = shown.for_mailbox("bob".to_owned());
+    let his = accounts.after_refusal(&bobs, &shown).await.unwrap();
+    assert_eq!(his, Some(newer.for_mailbox("bob".to_owned())));
     assert_eq!(endpoint.asked(), 2);
     // Nobody else's home is let in so.
     for home in [Home::Gateway, Home::Provider("none".to_owned())] {
