@@ -133,7 +133,11 @@ impl Status {
             Some(_) => false,
         };
         let certain = self.is_coded("AUTHENTICATIONFAILED") || self.is_coded("EXPIRED");
-        if self.kind == Kind::No && (certain || plain && !self.suggests_outage()) {
+        let is_refusal = match certain {
+            true => !self.is_throttle(),
+            false => plain && !self.suggests_outage(),
+        };
+        if self.kind == Kind::No && is_refusal {
             UpstreamError::Authentication
         } else {
             self.refusal("login")
@@ -145,6 +149,15 @@ impl Status {
     /// reached".
     fn suggests_too_many_connections(&self) -> bool {
         self.says(&["connection"]) && self.says(&["too many", "maximum", "limit"])
+    }
+
+    /// Some say AUTHENTICATIONFAILED to whoever has asked too often. Less may be read
+    /// into its words than into those of a NO without a code: "try again" is said of
+    /// wrong passwords, too.
+    fn is_throttle(&self) -> bool {
+        self.backoff().is_some()
+            || self.suggests_too_many_connections()
+            || self.says(&["throttl", "too many", "rate limit", "temporar"])
     }
 
     /// Servers that report an outage of their own by a NO without a code:
@@ -320,6 +333,7 @@ mod tests {
             "[AUTHENTICATIONFAILED] Authentication failed.",
             "[AUTHENTICATIONFAILED] Invalid credentials (Failure)",
             "[EXPIRED] change your password",
+            "[AUTHENTICATIONFAILED] Wrong password, please try again",
             "AUTHENTICATE failed.",
             "[CAPABILITY IMAP4rev2 AUTH=PLAIN] LOGIN failed.",
             "",
@@ -338,6 +352,9 @@ mod tests {
             "[UNAVAILABLE] Temporary authentication failure.",
             "[SERVERBUG] Internal error occurred.",
             "Server Unavailable. 15",
+            "[AUTHENTICATIONFAILED] Request is throttled. Suggested Backoff Time: 9 milliseconds",
+            "[AUTHENTICATIONFAILED] Too many login failures, try again later",
+            "[AUTHENTICATIONFAILED] The account is temporarily locked",
             "Login failed: generic failure",
             "[OVERQUOTA] Account exceeded bandwidth limits.",
             "[SOMETHINGNEW] who knows",
