@@ -48,20 +48,34 @@ impl Opening {
             admitted,
             ..
         } = *visit;
-        let Some(attempt) = self.attempt(visit).await else {
+        let guard = &self.context.guard;
+        let (whose, state) = self.asked_about(visit);
+        let Some(attempt) = guard.attempt(whose, Some(state)).await else {
             self.log(user, format_args!("as by the upstream before"));
             self.count(LoginResult::Suppressed);
             return Err(Shut::Dead);
         };
-        let shown = match accounts.credentials(admitted).await {
+        let mut shown = match accounts.credentials(admitted).await {
             Ok(credentials) => credentials,
             Err(error) => return Err(self.without_credentials(visit, attempt, error).await),
         };
         if let Some(session) = self.knock(visit, attempt, shown.clone()).await? {
             return Ok(session);
+        // To show once more what was refused would leave no attempt for what cures it.
+        let may_be_newer = matches!(
+            admitted.account.credential,
+            Credential::OAuth(_) | Credential::Provider
+        );
+        if may_be_newer && attempt.wants_newer() {
+            match accounts.after_refusal(admitted, &shown).await {
+                Ok(Some(newer)) => shown = newer,
+                Ok(None) => {}
+                Err(error) => return Err(self.without_credentials(visit, attempt, error).await),
+            }
+        }
         }
         // Something newer, once.
-        if let Some(attempt) = self.attempt(visit).await {
+        if let Some(attempt) = guard.attempt_with_newer(whose, state).await {
             match accounts.after_refusal(admitted, &shown).await {
                 Ok(None) => {}
                 Ok(Some(newer)) => {
@@ -100,12 +114,12 @@ impl Opening {
         Some(UpstreamConnection::notice(upstream, session, visit.policy))
     }
 
-    /// Leave to ask the provider and the upstream.
-    async fn attempt(&self, visit: &Visit<'_>) -> Option<Attempt<'_>> {
-        let guard = &self.context.guard;
+    /// What the provider and the upstream are asked about.
+    fn asked_about(&self, visit: &Visit<'_>) -> (Digest, State) {
         let account = &visit.admitted.account;
         let whose = guard.account(&account.address, account.created);
-        guard.attempt(whose, Some(self.state(account))).await
+        (whose, self.state(account))
+        let guard = &self.context.guard;
     }
 
     /// `None`: the upstream refuses.

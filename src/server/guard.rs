@@ -155,7 +155,12 @@ impl Guard {
     /// `state`; `None` where it has refused them so often that it is not asked again
     /// for a while. Waits while other attempts could still make it so.
     pub async fn attempt(&self, digest: Digest, state: Option<State>) -> Option<Attempt<'_>> {
-        self.breakers.attempt(digest, state).await
+        self.breakers.attempt(digest, state, false).await
+    }
+
+    /// The same for what has come in the place of credentials that were refused.
+    pub async fn attempt_with_newer(&self, digest: Digest, state: State) -> Option<Attempt<'_>> {
+        self.breakers.attempt(digest, Some(state), true).await
     }
 }
 

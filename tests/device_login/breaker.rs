@@ -67,6 +67,24 @@ fn five_hundred_logins_with_tokens_that_are_fresh_and_refused() {
 }
 
 #[test]
+fn many_at_once_with_a_token_that_was_revoked_and_can_be_renewed() {
+    let world = World::new();
+    let password = world.enrolled("alice@example.org", "access-1");
+    world.tokens.gives("access-2");
+    world.other.opens("alice@example.org", &["token access-2"]);
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| match world.login("alice@example.org", &password) {
+                Ok(client) => assert!(client.quit().starts_with("+OK")),
+                Err(told) => assert!(told.starts_with("-ERR [IN-USE]"), "{told}"),
+            });
+        }
+    });
+    world.login("alice@example.org", &password).unwrap().quit();
+    assert_eq!(world.tokens.asked(), 1);
+}
+
+#[test]
 fn a_password_upstream_that_was_changed() {
     let world = World::new();
     let home = popgate::accounts::Home::Upstream(super::OTHER.to_owned());

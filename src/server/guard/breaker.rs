@@ -81,9 +81,16 @@ impl Asked {
 pub(in crate::server) struct Attempt<'a> {
     breakers: &'a Breakers,
     digest: Digest,
+    wants_newer: bool,
 }
 
 impl Attempt<'_> {
+    /// It is the last one for a while, and the others were refused with these very
+    /// credentials: if there is anything newer, it is for that.
+    pub fn wants_newer(&self) -> bool {
+        self.wants_newer
+    }
+
     /// The upstream refused; `state`: the credentials as they are now, where they
     /// may be renewed. Whether this is the last attempt for a while, and nobody was
     /// told.
@@ -133,7 +140,18 @@ impl Breakers {
     /// Leave to ask the upstream; `None` where it has refused so often that it is not
     /// asked again for a while, unless `state` says that the credentials have been
     /// renewed since. Waits while other attempts could still make it so.
-    pub async fn attempt(&self, digest: Digest, state: Option<State>) -> Option<Attempt<'_>> {
+    ///
+    /// Credentials that may be renewed (`state`) are not shown so often at once that
+    /// no attempt would be left for what comes in their place; `is_newer`: this one
+    /// is for that.
+    pub async fn attempt(
+        &self,
+        digest: Digest,
+        state: Option<State>,
+        is_newer: bool,
+    ) -> Option<Attempt<'_>> {
+        let kept_back = usize::from(state.is_some() && !is_newer);
+        let at_once = self.most.saturating_sub(kept_back);
         loop {
             let changed;
             let verdict = {
@@ -150,11 +168,17 @@ impl Breakers {
                     asked.refusals.clear();
                     asked.is_told = false;
                 }
-                if asked.refusals.len() + asked.under_way < self.most {
+                let refusals = asked.refusals.len();
+                if refusals + asked.under_way < at_once || asked.under_way == 0 {
                     asked.under_way += 1;
+                    let was_refused = match (&asked.state, state) {
+                        (Some(refused), Some(state)) => refused.credential == state.credential,
+                        _ => false,
+                    };
                     return Some(Attempt {
                         breakers: self,
                         digest,
+                        wants_newer: was_refused && refusals > 0 && refusals + 1 == self.most,
                     });
                 }
                 changed = Arc::clone(&asked.changed);
@@ -193,7 +217,7 @@ mod tests {
 
     impl Breakers {
         async fn ask(&self, what: u8) -> Option<Attempt<'_>> {
-            self.attempt(digest(what), None).await
+            self.attempt(digest(what), None, false).await
         }
     }
 
@@ -237,22 +261,52 @@ mod tests {
         let (account, before, after) = (digest(1), state(1, 10), state(2, 11));
         // A refresh between two refusals is no reason to go on.
         for state in [before, after, after] {
-            let attempt = breakers.attempt(account, before).await.unwrap();
+            let attempt = breakers.attempt(account, before, false).await.unwrap();
             attempt.refused(state);
         }
-        assert!(breakers.attempt(account, after).await.is_none());
+        assert!(breakers.attempt(account, after, false).await.is_none());
         // Nor is who has not yet seen it, or a change of something else.
-        assert!(breakers.attempt(account, before).await.is_none());
-        assert!(breakers.attempt(account, state(3, 11)).await.is_none());
+        assert!(breakers.attempt(account, before, false).await.is_none());
+        assert!(
+            breakers
+                .attempt(account, state(3, 11), false)
+                .await
+                .is_none()
+        );
         let renewed = state(4, 12);
         for _ in 0..3 {
             breakers
-                .attempt(account, renewed)
+                .attempt(account, renewed, false)
                 .await
                 .unwrap()
                 .refused(renewed);
         }
-        assert!(breakers.attempt(account, renewed).await.is_none());
+        assert!(breakers.attempt(account, renewed, false).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn logins_at_once_leave_an_attempt_for_what_is_newer() {
+        let breakers = Breakers::new(3);
+        let old = Some(State {
+            version: 1,
+            credential: digest(10),
+        });
+        let account = digest(1);
+        let first = breakers.attempt(account, old, false).await.unwrap();
+        let second = breakers.attempt(account, old, false).await.unwrap();
+        assert!(!first.wants_newer() && !second.wants_newer());
+        let mut third = Box::pin(breakers.attempt(account, old, false));
+        assert!(futures_util::poll!(&mut third).is_pending());
+        first.refused(old);
+        assert!(futures_util::poll!(&mut third).is_pending());
+        second.refused(old);
+        let third = third.await.unwrap();
+        assert!(third.wants_newer());
+        // The others wait for what comes of it.
+        let mut again = Box::pin(breakers.attempt(account, old, true));
+        assert!(futures_util::poll!(&mut again).is_pending());
+        third.accepted();
+        assert!(again.await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
