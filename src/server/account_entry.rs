@@ -16,7 +16,9 @@ use crate::accounts::{
 use crate::maildrop::Policy;
 use crate::metrics::LoginResult;
 use crate::sasl::{Credentials, Digest};
-use crate::upstream::{NoticeSession, Reason, Shown, Upstream, UpstreamError, UpstreamSession};
+use crate::upstream::{
+    NoticeSession, Reason, Shown, Upstream, UpstreamError, UpstreamSession, account_in,
+};
 
 /// Why a mailbox does not open to its account.
 pub(super) enum Shut {
@@ -59,8 +61,6 @@ impl Opening {
             Ok(credentials) => credentials,
             Err(error) => return Err(self.without_credentials(visit, attempt, error).await),
         };
-        if let Some(session) = self.knock(visit, attempt, shown.clone()).await? {
-            return Ok(session);
         // To show once more what was refused would leave no attempt for what cures it.
         let may_be_newer = matches!(
             admitted.account.credential,
@@ -73,6 +73,8 @@ impl Opening {
                 Err(error) => return Err(self.without_credentials(visit, attempt, error).await),
             }
         }
+        if let Some(session) = self.knock(visit, attempt, shown.clone()).await? {
+            return Ok(session);
         }
         // Something newer, once.
         if let Some(attempt) = guard.attempt_with_newer(whose, state).await {
@@ -99,7 +101,7 @@ impl Opening {
         let Visit {
             accounts, admitted, ..
         } = visit;
-        let shown = Shown::of(&admitted.account.address, visit.policy);
+        let shown = maildrop_of(&admitted.account, visit.upstream.realm(), visit.policy);
         let listing = self.context.upstreams.listings().get(&shown).await?;
         // It may be in trouble only since now.
         let account = &self.stored(visit).await;
@@ -117,9 +119,9 @@ impl Opening {
     /// What the provider and the upstream are asked about.
     fn asked_about(&self, visit: &Visit<'_>) -> (Digest, State) {
         let account = &visit.admitted.account;
+        let guard = &self.context.guard;
         let whose = guard.account(&account.address, account.created);
         (whose, self.state(account))
-        let guard = &self.context.guard;
     }
 
     /// `None`: the upstream refuses.
@@ -214,6 +216,13 @@ impl Opening {
     fn credential(&self, account: &Account) -> Digest {
         self.context.guard.state(&sign_in(account))
     }
+}
+
+/// Names what an account shows: this one's, where its mailbox is now.
+pub(super) fn maildrop_of(account: &Account, realm: Option<&str>, policy: &Policy) -> Shown {
+    let mailbox = account_in(realm, account.mailbox());
+    let which = format!("{} {mailbox}", account.created);
+    Shown::of(&account.address, &which, policy)
 }
 
 /// Names how an account came to its credentials: by whoever signed in, and what was

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::account_entry::{Shut, Visit, unusable};
+use super::account_entry::{Shut, Visit, maildrop_of, unusable};
 use super::claim::{By, Claim, Unclear};
 use super::guard::Guess;
 use super::opening::{Entered, Opening, Refused, UpstreamConnection};
@@ -18,7 +18,7 @@ use crate::accounts::{Accounts, AccountsError, Verdict};
 use crate::metrics::LoginResult;
 use crate::pop3::Terms;
 use crate::sasl::Credentials;
-use crate::upstream::{Shown, UpstreamError, account_in};
+use crate::upstream::{UpstreamError, account_in};
 
 /// While too many passwords are being compared: between two tries of somebody who is
 /// known, how long he tries, and how long the answer to others waits.
@@ -176,7 +176,8 @@ impl Opening {
                 let policy = &rules.policy;
                 let mut upstream = UpstreamConnection::new(context, upstream, session, policy);
                 let is_kept = context.config.notice;
-                upstream.listing = is_kept.then(|| Shown::of(&account.address, policy));
+                upstream.listing =
+                    is_kept.then(|| maildrop_of(account, visit.upstream.realm(), policy));
                 upstream
             }
             Err(Shut::Dead) => match self.notice(&visit).await {

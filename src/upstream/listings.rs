@@ -35,12 +35,22 @@ type Sum = [u8; 32];
 pub struct Shown(FolderKey);
 
 impl Shown {
-    /// The maildrop of the account with this address.
-    pub fn of(address: &str, policy: &Policy) -> Self {
+    /// The maildrop of the account with this address, as long as it is the same
+    /// `mailbox`: whatever tells it from the one that the account had before, or that
+    /// another account of this address has.
+    pub fn of(address: &str, mailbox: &str, policy: &Policy) -> Self {
+        let mailbox = digest(&SHA256, mailbox.as_bytes());
         let mut folder = LISTING.to_owned();
+        for octet in mailbox.as_ref().iter().take(16) {
+            folder.push_str(&format!("{octet:02x}"));
+        }
         for name in &policy.folders {
             folder.push('\0');
-            folder.push_str(&name.as_str().to_lowercase());
+            // Folders of other names may differ by case alone.
+            match name.is_inbox() {
+                true => folder.push_str("INBOX"),
+                false => folder.push_str(name.as_str()),
+            }
         }
         let window = policy.window;
         folder.push_str(&format!("\0{:?} {:?}", window.max_age, window.max_messages));
@@ -186,7 +196,7 @@ mod tests {
     }
 
     fn shown(address: &str) -> Shown {
-        Shown::of(address, &Policy::default())
+        Shown::of(address, "mailbox", &Policy::default())
     }
 
     async fn ids(listings: &Listings, address: &str) -> Option<Vec<(u64, String)>> {
@@ -235,7 +245,7 @@ mod tests {
         }
         let mut recent = Policy::default();
         recent.window.max_messages = Some(1);
-        let recent = Shown::of("alice", &recent);
+        let recent = Shown::of("alice", "mailbox", &recent);
         assert!(listings.get(&recent).await.is_none());
         listings.keep(&recent, &inbox, large.iter());
         assert_eq!(ids(&listings, "alice").await.unwrap().len(), 2);
@@ -251,6 +261,20 @@ mod tests {
                 .behind(10, &UniqueId::of("id1".to_owned()))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn another_mailbox_or_folder_has_a_listing_of_its_own() {
+        let shown = |mailbox: &str, folder: &str| {
+            let policy = Policy {
+                folders: vec![folder.parse().unwrap()],
+                ..Policy::default()
+            };
+            Shown::of("alice", mailbox, &policy)
+        };
+        assert_eq!(shown("a", "inbox"), shown("a", "INBOX"));
+        assert_ne!(shown("a", "INBOX"), shown("b", "INBOX"));
+        assert_ne!(shown("a", "Bills"), shown("a", "bills"));
     }
 
     #[test]
