@@ -43,14 +43,27 @@ pub(super) struct Guess<'a> {
     client: IpAddr,
     credentials: Digest,
     is_proven: bool,
-    /// `None`: it does not count for the networks.
+    /// `None`: it does not count for the networks, or not yet.
     leave: Option<Leave<'a>>,
+    /// Should it be wrong, it counts all the same.
+    owes_leave: bool,
 }
 
 impl Guess<'_> {
     /// Whether these credentials were good lately.
     pub fn is_proven(&self) -> bool {
         self.is_proven
+    }
+
+    /// It was wrong. Whoever was judged without leave waits for it now, as long as he
+    /// would have before if there were no such user; `false`: that is too long.
+    pub async fn is_wrong(&mut self) -> bool {
+        if self.owes_leave {
+            self.owes_leave = false;
+            self.leave = self.guard.rates.leave(self.client).await;
+            return self.leave.is_some();
+        }
+        true
     }
 
     /// It was wrong: how long its answer is to wait, from when it was begun to be
@@ -137,7 +150,8 @@ impl Guard {
     ) -> Option<Guess<'_>> {
         // A front or a mail system on this host speaks for many.
         let is_proven = self.proven.has(credentials);
-        let is_free = client.is_loopback() || is_no_guess || is_proven;
+        let is_exempt = client.is_loopback() || is_proven;
+        let is_free = is_exempt || is_no_guess;
         let leave = match is_free {
             true => None,
             false => Some(self.rates.leave(client).await?),
@@ -148,6 +162,7 @@ impl Guard {
             credentials,
             is_proven,
             leave,
+            owes_leave: is_no_guess && !is_exempt,
         })
     }
 
@@ -197,6 +212,27 @@ mod tests {
         let waits = guard.guess(client, other, false);
         let waits = tokio::time::timeout(Duration::from_secs(30), waits).await;
         assert!(waits.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_guess_waits_no_less_when_he_is_wrong() {
+        let guard = guard();
+        let client: IpAddr = "192.0.2.1".parse().unwrap();
+        let alice = guard.user("alice");
+        let mut waits = Vec::new();
+        for (number, is_no_guess) in [true, false, true, false].into_iter().enumerate() {
+            let began = tokio::time::Instant::now();
+            let shown = digest(&guard, &number.to_string());
+            let mut guess = guard.guess(client, shown, is_no_guess).await.unwrap();
+            assert!(guess.is_wrong().await);
+            guess.failed(alice);
+            waits.push(began.elapsed().as_secs());
+        }
+        assert_eq!(waits[0], 0);
+        assert!(
+            waits[1..].iter().all(|it| (55..=60).contains(it)),
+            "{waits:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ impl Opening {
         let Some(attempt) = guard.attempt(typed, None).await else {
             self.log(user, format_args!("as by auth_http before"));
             self.count(LoginResult::Suppressed);
-            return Err(self.wrong(case));
+            return Err(self.wrong(case).await);
         };
         let verdict = check
             .check(name, password, self.client, self.attempt, self.tls_active)
@@ -68,7 +68,7 @@ impl Opening {
                 self.log(user, format_args!("refused by auth_http"));
                 self.count(LoginResult::Refused);
                 let told = wait.map(|wait| Instant::now() + wait);
-                let refused = self.wrong(case);
+                let refused = self.wrong(case).await;
                 return Err(Refused {
                     not_before: refused.not_before.max(told),
                     ..refused

@@ -100,7 +100,7 @@ impl Opening {
         }
         self.log(case.user, format_args!("no such user, or no such way in"));
         self.count(LoginResult::Refused);
-        Err(self.wrong(case))
+        Err(self.wrong(case).await)
     }
 
     /// A device password decides, or a master's; then the account's own credentials
@@ -121,7 +121,7 @@ impl Opening {
             Verdict::Unknown | Verdict::Refused => {
                 self.log(user, format_args!("the password is none of the account's"));
                 self.count(LoginResult::Refused);
-                return Err(self.wrong(case));
+                return Err(self.wrong(case).await);
             }
         };
         case.guess.succeeded();
@@ -219,7 +219,7 @@ impl Opening {
         let Some(attempt) = guard.attempt(digest, None).await else {
             self.log(user, format_args!("as by the upstream before"));
             self.count(LoginResult::Suppressed);
-            return Err(self.wrong(case));
+            return Err(self.wrong(case).await);
         };
         match upstream
             .login(credentials, self.client, Arc::clone(policy))
@@ -240,7 +240,7 @@ impl Opening {
             Err(UpstreamError::Authentication) => {
                 attempt.refused(None);
                 self.failed(user, upstream.name(), &UpstreamError::Authentication);
-                Err(self.wrong(case))
+                Err(self.wrong(case).await)
             }
             Err(error) => Err(self.failed(user, upstream.name(), &error)),
         }
@@ -290,11 +290,21 @@ impl Opening {
 
     /// The answer to wrong credentials, whoever found out: it leaves at a time that
     /// depends on what was guessed before, and not on whether there is such a user.
-    pub(super) fn wrong(&self, case: Case<'_>) -> Refused {
+    pub(super) async fn wrong(&self, mut case: Case<'_>) -> Refused {
+        let asked = Instant::now();
+        if !case.guess.is_wrong().await {
+            self.log(
+                case.user,
+                format_args!("too many logins from there have failed"),
+            );
+            self.count(LoginResult::Crowded);
+            return refusal::crowded().into();
+        }
+        let began = case.began + asked.elapsed();
         let guesser = self.context.guard.user(case.claim.credentials.user());
         Refused {
             refusal: refusal::refusal(&UpstreamError::Authentication),
-            not_before: Some(case.began + case.guess.failed(guesser)),
+            not_before: Some(began + case.guess.failed(guesser)),
         }
     }
 }
