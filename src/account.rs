@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use serde_json::json;
 use url::Url;
 
 use crate::accounts::{Account, Accounts, AccountsError, EnrolmentError, KeyRing, VaultError};
@@ -144,6 +145,10 @@ impl Site {
                 };
                 let (account, changed) = self.accounts.change(&address, change).await?;
                 let state = if disabled { "disabled" } else { "enabled" };
+                if output.json {
+                    let object = self.object(&account).await?;
+                    output.object(&json!({"event": state, "account": object}));
+                }
                 let before = if changed { "" } else { " already" };
                 let address = shown(&account.address);
                 output.say(format_args!("{address} is {state}{before}"));
@@ -189,6 +194,7 @@ impl Site {
         if !self.accounts.remove(address).await? {
             return Err(AccountsError::Missing(shown(address).to_string()).into());
         }
+        output.object(&json!({"event": "removed", "address": address}));
         output.say(format_args!("{} is removed", shown(address)));
         Ok(())
     }
@@ -202,11 +208,9 @@ impl Site {
             let failed: Vec<_> = done
                 .failed
                 .iter()
-                .map(|(address, error)| {
-                    serde_json::json!({"address": address, "error": error.to_string()})
-                })
+                .map(|(address, error)| json!({"address": address, "error": error.to_string()}))
                 .collect();
-            output.object(&serde_json::json!({
+            output.object(&json!({
                 "resealed": done.resealed, "current": done.current, "failed": failed,
             }));
         } else {

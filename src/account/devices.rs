@@ -99,6 +99,11 @@ impl Site {
         let (id, name) = (one.id.clone(), one.name.clone());
         let revoke = |account: &mut Account| self.accounts.revoke_device(account, &id);
         let (account, _) = self.accounts.change(&account.address, revoke).await?;
+        if output.json {
+            let object = self.object(&account).await?;
+            let device = json!({"id": id, "name": name});
+            output.object(&json!({"event": "revoked", "account": object, "device": device}));
+        }
         output.say(format_args!(
             "{} has lost its password; {} left",
             shown(&name),

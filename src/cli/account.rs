@@ -137,9 +137,9 @@ pub(super) enum AccountArguments {
     /// One account, with its devices and the state of its token
     Show(OneWithJson),
     /// Let nobody log in; nothing is lost
-    Disable(One),
+    Disable(OneWithJson),
     /// Let people log in again
-    Enable(One),
+    Enable(OneWithJson),
     /// Remove an account, with its passwords and tokens; its mail stays where it is
     Remove(RemoveArguments),
     /// The passwords of an account's devices
@@ -258,6 +258,8 @@ pub(super) struct RemoveArguments {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    json: Json,
 }
 
 #[derive(Debug, Args)]
@@ -266,6 +268,8 @@ pub(super) struct RevokeArguments {
     one: One,
     /// The device, by its name or id
     device: String,
+    #[command(flatten)]
+    json: Json,
 }
 
 #[derive(Debug, Args)]
@@ -398,11 +402,11 @@ pub(super) fn invocation(
             let address = one.address;
             (AccountCommand::Show { address }, json.json)
         }
-        AccountArguments::Disable(one) => (disable(one, true), false),
-        AccountArguments::Enable(one) => (disable(one, false), false),
+        AccountArguments::Disable(given) => (disable(given.one, true), given.json.json),
+        AccountArguments::Enable(given) => (disable(given.one, false), given.json.json),
         AccountArguments::Remove(given) => {
             let (address, yes) = (given.one.address, given.yes);
-            (AccountCommand::Remove { address, yes }, false)
+            (AccountCommand::Remove { address, yes }, given.json.json)
         }
         AccountArguments::Password { command } => {
             (_, matches) = matches.subcommand().ok_or_else(missing)?;
@@ -419,7 +423,8 @@ pub(super) fn invocation(
                 }
                 PasswordArguments::Revoke(given) => {
                     let (address, device) = (given.one.address, given.device);
-                    (AccountCommand::RevokePassword { address, device }, false)
+                    let command = AccountCommand::RevokePassword { address, device };
+                    (command, given.json.json)
                 }
             }
         }

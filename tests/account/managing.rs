@@ -35,7 +35,15 @@ fn a_running_popgate_sees_each_change_at_once() {
         .map(|it| it["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["laptop", "phone"]);
-    site.run(&["password", "revoke", ALICE, "laptop"]).ok();
+    let one = |arguments: &[&str]| {
+        let mut objects = site.run(arguments).objects();
+        assert_eq!(objects.len(), 1, "{arguments:?}");
+        objects.remove(0)
+    };
+    let revoked = one(&["password", "revoke", ALICE, "laptop", "--json"]);
+    assert_eq!(revoked["event"], "revoked");
+    assert_eq!(revoked["device"]["name"], "laptop");
+    assert_eq!(revoked["account"]["devices"][0]["name"], "phone");
     assert!(refused(&gateway, ALICE, &first).starts_with("[AUTH]"));
     gateway.pop3().login(ALICE, &second);
     site.run(&["disable", ALICE]).ok();
@@ -43,9 +51,18 @@ fn a_running_popgate_sees_each_change_at_once() {
     assert!(disabled.starts_with("[SYS/PERM]"), "{disabled}");
     assert_eq!(site.shown(ALICE)["state"], "disabled");
     assert!(site.run(&["disable", ALICE]).ok().contains("already"));
-    site.run(&["enable", ALICE]).ok();
+    let disabled = one(&["disable", ALICE, "--json"]);
+    assert_eq!(
+        (&disabled["event"], &disabled["account"]["state"]),
+        (&"disabled".into(), &"disabled".into())
+    );
+    assert_eq!(one(&["enable", ALICE, "--json"])["event"], "enabled");
     gateway.pop3().login(ALICE, &second);
-    site.run(&["remove", ALICE, "--yes"]).ok();
+    let removed = one(&["remove", ALICE, "--yes", "--json"]);
+    assert_eq!(
+        removed,
+        serde_json::json!({"event": "removed", "address": ALICE})
+    );
     assert!(refused(&gateway, ALICE, &second).starts_with("[AUTH]"));
     site.run(&["show", ALICE])
         .failed(1, "there is no account alice@example.org");
