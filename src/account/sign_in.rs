@@ -74,7 +74,7 @@ impl Site {
             request.url
         ));
         output.say(format_args!(
-            "The browser ends on an address that begins with {redirect}\nIt may say that there is nothing; that does not matter. Copy the whole address.\n"
+            "The browser ends on an address that begins with {redirect}\nIt may say that there is nothing, or that the sign-in is not valid; that does not matter. Copy the whole address.\n"
         ));
         let mut tries = 0;
         let code = loop {
