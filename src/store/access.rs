@@ -30,25 +30,38 @@ pub enum Access {
 /// The way at this moment.
 pub(super) enum Reached {
     Local(Store),
-    Remote(PathBuf),
+    /// A connection to the process that has the store: it does not go before it has
+    /// answered.
+    Remote(UnixStream),
+}
+
+impl Reached {
+    fn find(folder: &Path) -> Result<Self, OpenError> {
+        let socket = folder.join(control::FILE);
+        let began = Instant::now();
+        loop {
+            let in_use = match Store::open(folder) {
+                Err(error @ OpenError::InUse { .. }) => error,
+                outcome => return outcome.map(Self::Local),
+            };
+            match UnixStream::connect(&socket) {
+                Ok(stream) => return Ok(Self::Remote(stream)),
+                Err(_) if began.elapsed() < STARTING => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(_) => return Err(in_use),
+            }
+        }
+    }
 }
 
 impl Access {
     /// Opens the store in `folder`, or reaches the popgate that has it.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let socket = folder.join(control::FILE);
-        let began = Instant::now();
-        loop {
-            match Store::open(folder) {
-                Err(OpenError::InUse { .. }) if UnixStream::connect(&socket).is_ok() => {
-                    return Ok(Self::Remote(socket));
-                }
-                Err(OpenError::InUse { .. }) if began.elapsed() < STARTING => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                outcome => return outcome.map(Self::Local),
-            }
-        }
+        Ok(match Reached::find(folder)? {
+            Reached::Local(store) => Self::Local(store),
+            Reached::Remote(_) => Self::Remote(folder.join(control::FILE)),
+        })
     }
 
     /// Opens the store in `folder`, for a process that serves it. A command that
@@ -63,20 +76,18 @@ impl Access {
     }
 
     pub(super) async fn reached(&self) -> Result<Reached, StoreError> {
-        let opened = match self {
-            Self::Brief(folder) => {
-                let folder = folder.clone();
-                let task = tokio::task::spawn_blocking(move || Self::open(&folder));
-                task.await.map_err(remote)?.map_err(StoreError::Unusable)?
-            }
-            other => other.clone(),
+        let task = match self.clone() {
+            Self::Local(store) => return Ok(Reached::Local(store)),
+            Self::Remote(socket) => tokio::task::spawn_blocking(move || {
+                UnixStream::connect(socket)
+                    .map(Reached::Remote)
+                    .map_err(remote)
+            }),
+            Self::Brief(folder) => tokio::task::spawn_blocking(move || {
+                Reached::find(&folder).map_err(StoreError::Unusable)
+            }),
         };
-        match opened {
-            Self::Local(store) => Ok(Reached::Local(store)),
-            Self::Remote(socket) => Ok(Reached::Remote(socket)),
-            // It is never what it opens.
-            Self::Brief(folder) => Err(StoreError::Unusable(OpenError::InUse { folder })),
-        }
+        task.await.map_err(remote)?
     }
 
     /// As [`Store::folder`].
@@ -88,7 +99,7 @@ impl Access {
                     account: folder.account.clone(),
                     folder: folder.folder.clone(),
                 };
-                let answer: Folder = ask(&socket, request).await?;
+                let answer: Folder = ask(socket, request).await?;
                 answer.kept().ok_or_else(|| remote(UNREADABLE))
             }
         }
@@ -110,7 +121,7 @@ impl Access {
                     ids: ids.into_iter().map(Id::from).collect(),
                     released: released.into_iter().map(control::text).collect(),
                 };
-                ask(&socket, request).await
+                ask(socket, request).await
             }
         }
     }
@@ -121,7 +132,7 @@ impl Access {
         match self.reached().await? {
             Reached::Local(store) => store.backup().await,
             Reached::Remote(socket) => {
-                conversation(&socket, Request::Export, |(), answer| {
+                conversation(socket, Request::Export, |(), answer| {
                     let mut backup = Vec::new();
                     answer.read_to_end(&mut backup)?;
                     let counts = backup::counts(&backup)
@@ -141,7 +152,7 @@ fn remote(problem: impl std::fmt::Display) -> StoreError {
 }
 
 /// Where the answer is one line.
-pub(super) async fn ask<T>(socket: &Path, request: Request) -> Result<T, StoreError>
+pub(super) async fn ask<T>(socket: UnixStream, request: Request) -> Result<T, StoreError>
 where
     T: DeserializeOwned + Send + 'static,
 {
@@ -150,7 +161,7 @@ where
 
 /// Asks, and has `read` read on behind the first line of a good answer.
 async fn conversation<A, T>(
-    socket: &Path,
+    stream: UnixStream,
     request: Request,
     read: impl FnOnce(A, &mut BufReader<UnixStream>) -> io::Result<T> + Send + 'static,
 ) -> Result<T, StoreError>
@@ -158,9 +169,7 @@ where
     A: DeserializeOwned,
     T: Send + 'static,
 {
-    let socket = socket.to_owned();
     let task = tokio::task::spawn_blocking(move || {
-        let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut stream = BufReader::new(stream);

@@ -138,7 +138,7 @@ impl Access {
                 let request = Request::Account {
                     account: name.to_owned(),
                 };
-                let row: Option<Row> = ask(&socket, request).await?;
+                let row: Option<Row> = ask(socket, request).await?;
                 Ok(row.map(|row| Arc::new(row.row().1)))
             }
         }
@@ -149,7 +149,7 @@ impl Access {
         match self.reached().await? {
             Reached::Local(store) => store.accounts().await,
             Reached::Remote(socket) => {
-                let rows: Vec<Row> = ask(&socket, Request::Accounts).await?;
+                let rows: Vec<Row> = ask(socket, Request::Accounts).await?;
                 let rows = rows.into_iter().map(Row::row);
                 Ok(rows.map(|(name, row)| (name, Arc::new(row))).collect())
             }
@@ -173,7 +173,7 @@ impl Access {
                     read,
                     value,
                 };
-                ask(&socket, request).await
+                ask(socket, request).await
             }
         }
     }
@@ -187,7 +187,7 @@ impl Access {
                     account: name.to_owned(),
                     read,
                 };
-                ask(&socket, request).await
+                ask(socket, request).await
             }
         }
     }
@@ -207,7 +207,7 @@ impl Access {
                 let request = Request::Uses {
                     account: account.to_owned(),
                 };
-                ask(&socket, request).await
+                ask(socket, request).await
             }
         }
     }

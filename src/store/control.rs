@@ -217,10 +217,19 @@ pub struct Control {
 }
 
 impl Control {
-    /// Answers with what `store` has until `shutdown`, then ends what has begun,
-    /// and removes the socket.
+    /// Answers with what `store` has until `shutdown`, then removes the socket, and
+    /// answers whoever has reached it before.
     pub async fn serve(self, store: Store, shutdown: CancellationToken) {
         let (requests, permits) = (TaskTracker::new(), Arc::new(Semaphore::new(REQUESTS)));
+        let begin = |stream: UnixStream, permit| {
+            let store = store.clone();
+            requests.spawn(async move {
+                if let Err(error) = answer(stream, &store).await {
+                    tracing::debug!(%error, "a request on the control socket");
+                }
+                drop(permit);
+            });
+        };
         loop {
             let next = async {
                 let permit = Arc::clone(&permits).acquire_owned().await;
@@ -231,26 +240,29 @@ impl Control {
                 accepted = next => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let store = store.clone();
-                    requests.spawn(async move {
-                        if let Err(error) = answer(stream, &store).await {
-                            tracing::debug!(%error, "a request on the control socket");
-                        }
-                        drop(permit);
-                    });
-                }
+                Ok((stream, _)) => begin(stream, permit),
                 Err(error) => {
                     tracing::warn!(%error, "the control socket");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
-        requests.close();
-        requests.wait().await;
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(%error, "the control socket was not removed");
         }
+        // Those that nobody has accepted yet. It does not block: there are no others.
+        if let Ok(listener) = self.listener.into_std() {
+            while let Ok((stream, _)) = listener.accept() {
+                let stream = stream
+                    .set_nonblocking(true)
+                    .and_then(|()| UnixStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    begin(stream, Arc::clone(&permits).acquire_owned().await);
+                }
+            }
+        }
+        requests.close();
+        requests.wait().await;
     }
 }
 

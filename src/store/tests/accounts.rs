@@ -396,3 +396,28 @@ async fn other_processes_reach_accounts_by_the_control_socket() {
     serving.await.unwrap();
     assert!(access.account("alice").await.is_err());
 }
+
+#[tokio::test]
+async fn a_popgate_that_stops_answers_whoever_has_reached_it() {
+    let state = folder();
+    let store = Store::open(state.path()).unwrap();
+    let control = control::bind(state.path()).unwrap();
+    // Nobody accepts before the end.
+    let path = state.path().join("control.sock");
+    let waiting: Vec<_> = (0..5)
+        .map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap())
+        .collect();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    shutdown.cancel();
+    let serving = tokio::spawn(control.serve(store, shutdown));
+    for stream in waiting {
+        let rows: Vec<control::Row> = super::super::access::ask(stream, control::Request::Accounts)
+            .await
+            .unwrap();
+        assert!(rows.is_empty());
+    }
+    serving.await.unwrap();
+    // The next one has the store itself.
+    let access = Access::Brief(state.path().to_owned());
+    assert_eq!(access.accounts().await.unwrap(), []);
+}
