@@ -4,12 +4,13 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,7 +18,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
-/// Connections at once; more wait in the backlog.
+/// Connections at once. For one more, that goes which has asked nothing for longest;
+/// where all are being answered, it waits.
 pub(super) const CONNECTIONS: usize = 32;
 
 /// The same where there are pages: a browser takes a few.
@@ -31,6 +33,8 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(10);
 pub(super) struct Bounded {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    /// Those that there are, and some that were.
+    open: Vec<Weak<Life>>,
     tls: Option<TlsAcceptor>,
 }
 
@@ -43,7 +47,18 @@ impl Bounded {
         Self {
             listener,
             permits: Arc::new(Semaphore::new(connections)),
+            open: Vec::with_capacity(connections),
             tls: tls.map(TlsAcceptor::from),
+        }
+    }
+
+    /// Ends the connection that has asked nothing for longest: silence must not keep
+    /// others out.
+    fn make_room(&self) {
+        let open = self.open.iter().filter_map(Weak::upgrade);
+        let quiet = open.filter_map(|life| life.quiet_since().map(|since| (since, life)));
+        if let Some((_, life)) = quiet.min_by_key(|(since, _)| *since) {
+            life.over();
         }
     }
 }
@@ -53,10 +68,19 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let end = Instant::now() + LIFETIME;
+        let permits = Arc::clone(&self.permits);
+        let permit = match Arc::clone(&permits).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                self.make_room();
+                // The semaphore is never closed.
+                permits.acquire_owned().await.ok()
+            }
+        };
+        let life = Arc::new(Life::new());
+        self.open.retain(|life| life.strong_count() > 0);
+        self.open.push(Arc::downgrade(&life));
         let stream = match &self.tls {
             // The handshake is part of the first read: it keeps nobody waiting.
             Some(acceptor) => Stream::Handshake(Box::new(acceptor.accept(stream))),
@@ -65,8 +89,8 @@ impl Listener for Bounded {
         (
             Connection {
                 stream,
-                timer: Box::pin(tokio::time::sleep_until(end)),
-                end: End(Arc::new(Mutex::new(end))),
+                timer: Box::pin(tokio::time::sleep_until(life.end())),
+                life,
                 _permit: permit,
             },
             address,
@@ -78,13 +102,50 @@ impl Listener for Bounded {
     }
 }
 
-/// When a connection ends.
-#[derive(Clone, Debug)]
-struct End(Arc<Mutex<Instant>>);
+/// How long a connection lives.
+#[derive(Debug)]
+struct Life {
+    times: Mutex<Times>,
+    /// Of whoever reads and writes on it.
+    waker: AtomicWaker,
+}
 
-impl End {
-    fn get(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    end: Instant,
+    /// `None`: somebody is being answered.
+    quiet_since: Option<Instant>,
+}
+
+impl Life {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            times: Mutex::new(Times {
+                end: now + LIFETIME,
+                quiet_since: Some(now),
+            }),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> Instant {
+        self.times().end
+    }
+
+    fn quiet_since(&self) -> Option<Instant> {
+        let Times { end, quiet_since } = *self.times();
+        // Not once more what has been ended.
+        quiet_since.filter(|_| end > Instant::now())
+    }
+
+    fn over(&self) {
+        self.times().end = Instant::now();
+        self.waker.wake();
     }
 }
 
@@ -92,20 +153,31 @@ impl End {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
-    end: End,
+    life: Arc<Life>,
 }
 
 impl Peer {
+    /// A request is there: it has the time of any other, on whatever connection it
+    /// came.
+    pub(super) fn asked(&self) {
+        self.life.times().quiet_since = None;
+        self.extend(LIFETIME);
+    }
+
     /// The connection ends so much later than now, and no sooner than it would
     /// have.
     pub(super) fn extend(&self, time: Duration) {
-        let mut end = self.end.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *end = (*end).max(Instant::now() + time);
+        let mut times = self.life.times();
+        times.end = times.end.max(Instant::now() + time);
     }
 
-    /// The connection ends so much later than now.
-    pub(super) fn end_in(&self, time: Duration) {
-        *self.end.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + time;
+    /// The request is answered. The connection ends so much later than now.
+    pub(super) fn answered(&self, time: Duration) {
+        let now = Instant::now();
+        *self.life.times() = Times {
+            end: now + time,
+            quiet_since: Some(now),
+        };
     }
 }
 
@@ -113,7 +185,7 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         Self {
             address: *stream.remote_addr(),
-            end: stream.io().end.clone(),
+            life: Arc::clone(&stream.io().life),
         }
     }
 }
@@ -122,7 +194,7 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
 pub(super) struct Connection {
     stream: Stream,
     timer: Pin<Box<Sleep>>,
-    end: End,
+    life: Arc<Life>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -134,15 +206,16 @@ enum Stream {
 
 impl Connection {
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.life.waker.register(context.waker());
         loop {
-            let end = self.end.get();
+            let end = self.life.end();
             if self.timer.deadline() != end {
                 self.timer.as_mut().reset(end);
             }
             match self.timer.as_mut().poll(context) {
                 Poll::Pending => return Ok(()),
                 // It may have been put off meanwhile.
-                Poll::Ready(()) if self.end.get() > Instant::now() => {}
+                Poll::Ready(()) if self.life.end() > Instant::now() => {}
                 Poll::Ready(()) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }

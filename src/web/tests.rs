@@ -107,24 +107,36 @@ async fn there_is_nothing_else() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn clients_that_say_nothing_do_not_keep_others_out() {
     let server = start().await;
     let mut silent = Vec::new();
     for _ in 0..bounded::CONNECTIONS {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
-    // Answered only once the silent ones have been closed.
-    assert!(
-        request(server.address, "GET /live")
-            .await
-            .starts_with("HTTP/1.1 200 ")
-    );
-    for mut stream in silent {
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest).await;
-        assert_eq!(String::from_utf8_lossy(&rest), "");
+    for _ in 0..3 {
+        let answer = request(server.address, "GET /live").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
+    // The oldest had to go; the youngest is heard.
+    let mut rest = Vec::new();
+    let _ = silent.remove(0).read_to_end(&mut rest).await;
+    assert_eq!(String::from_utf8_lossy(&rest), "");
+    let mut youngest = silent.pop().unwrap();
+    let line = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n";
+    youngest.write_all(line).await.unwrap();
+    let mut answer = String::new();
+    youngest.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends() {
+    let server = start().await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest).await;
+    assert_eq!(String::from_utf8_lossy(&rest), "");
 }
 
 #[tokio::test]

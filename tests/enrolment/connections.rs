@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use popgate::server::tls::Certificates;
 use rustls::pki_types::ServerName;
@@ -51,6 +52,28 @@ fn a_browser_keeps_its_connection_and_a_scraper_does_not() {
     let answer = read_answer(&mut stream);
     assert!(answer.contains("connection: close"), "{answer}");
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_request_on_a_connection_that_was_kept_has_the_time_of_any_other() {
+    let Some(site) = Site::start() else { return };
+    let host = site.address;
+    let mut stream = TcpStream::connect(site.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET /enrol HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    read_answer(&mut stream);
+    // It is kept for 5 seconds; the form is not there before they are over.
+    std::thread::sleep(Duration::from_secs(3));
+    let form = format!(
+        "POST /enrol/start HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\na="
+    );
+    stream.write_all(form.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    stream.write_all(b"bc").unwrap();
+    let answer = read_answer(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 
 #[test]

@@ -191,6 +191,9 @@ pub(super) async fn guard(
     }
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
     let peer = peer.map(|ConnectInfo(peer)| peer.clone());
+    if let Some(peer) = &peer {
+        peer.asked();
+    }
     let area = Area::of(request.uri().path());
     let known = cookie(headers, area.cookie(app.is_https()));
     let new = known.is_none();
@@ -234,7 +237,7 @@ pub(super) async fn guard(
         area.set_cookie(app.is_https(), &visitor.id, answer.headers_mut());
     }
     if let Some(peer) = peer {
-        peer.end_in(KEPT);
+        peer.answered(KEPT);
     }
     with_headers(&app, answer)
 }
