@@ -221,6 +221,12 @@ fn the_id_is_rotated_and_one_that_was_planted_is_worth_nothing() {
         let answer = mallory.request("GET /enrol/devices", &more, "");
         assert_eq!(answer.header("location"), "/enrol", "{cookie}");
     }
+    // What others on the same host keep beside it is their affair.
+    for other in ["city=Köln", "a", "=", "b=\"x; y\""] {
+        let mut same = Visitor::new(&site);
+        let more = format!("Cookie: {other}; popgate={id}; c=d\r\n");
+        assert_eq!(same.request("GET /enrol/devices", &more, "").status, 200);
+    }
     // A person is no operator.
     let mut crossed = Visitor::new(&site);
     crossed.cookies.insert("popgate-operator".into(), id);

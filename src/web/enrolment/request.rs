@@ -282,9 +282,9 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<Id> {
     let mut values = headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|it| it.to_str().ok())
-        .flat_map(|it| it.split(';'))
-        .filter_map(|it| it.trim().split_once('='))
+        .flat_map(|it| it.as_bytes().split(|octet| *octet == b';'))
+        // What others keep beside it may be anything (RFC 6265 §4.2.2).
+        .filter_map(|it| std::str::from_utf8(it).ok()?.trim().split_once('='))
         .filter(|(key, _)| *key == name)
         .map(|(_, value)| value);
     let value = values.next()?;
