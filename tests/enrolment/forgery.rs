@@ -60,6 +60,13 @@ fn a_state_is_good_once_and_a_made_up_one_never() {
     assert_eq!(alice.come_back(&back).status, 303);
     let replayed = alice.come_back(&back);
     assert_eq!(replayed.status, 400, "{}", replayed.text());
+    // Only looking uses up nothing.
+    let mut other = Visitor::new(&site);
+    let url = other.leave("mail", "");
+    let back = site.provider.sign_in(&url, ALICE);
+    let line = format!("HEAD {}?{}", back.path(), back.query().unwrap());
+    assert_eq!(other.request(&line, "", "").status, 400);
+    assert_eq!(other.come_back(&back).status, 303);
     for query in [
         "",
         "?code=x",
@@ -189,11 +196,17 @@ fn nothing_is_changed_by_a_link() {
     let csrf = alice.get("/enrol/devices").field("csrf");
     let made = alice.post("/enrol/devices/add", &[("csrf", &csrf), ("name", "x")]);
     assert_eq!(made.status, 303);
-    // A link elsewhere does not use up what is shown once.
+    // A link elsewhere does not use up what is shown once, nor does whoever looks
+    // what there would be.
     for path in ["/enrol/password", "/enrol/profile/apple"] {
-        let line = format!("GET {path}");
-        let led = alice.request(&line, "Sec-Fetch-Site: cross-site\r\n", "");
-        assert_eq!(led.status, 403);
+        for (method, more) in [
+            ("GET", "Sec-Fetch-Site: cross-site\r\n"),
+            ("GET", "Sec-Purpose: prefetch;prerender\r\n"),
+            ("HEAD", ""),
+        ] {
+            let led = alice.request(&format!("{method} {path}"), more, "");
+            assert_eq!(led.status, 403, "{method} {more}");
+        }
     }
     assert!(!alice.get("/enrol/password").setting("password").is_empty());
 }

@@ -92,10 +92,10 @@ async fn account(app: &App, visitor: &Visitor) -> Result<Account, Problem> {
     }
 }
 
-/// What is given once is given to a page of ours: a link elsewhere does not use it
-/// up.
+/// What is given once is given to somebody who asked for it here: a link elsewhere
+/// does not use it up, nor does a program that looks what there would be.
 fn once(visitor: &Visitor) -> Result<(), Problem> {
-    match visitor.led_here {
+    match visitor.unasked {
         true => Err(Problem::Forged),
         false => Ok(()),
     }

@@ -105,8 +105,9 @@ pub(super) struct Visitor {
     /// Of the browser; not yet given to it where `new`.
     pub(super) id: Id,
     new: bool,
-    /// A page of another site led here.
-    pub(super) led_here: bool,
+    /// Nobody of ours has asked to see the answer: another site led here, or a program
+    /// only looks whether there is one.
+    pub(super) unasked: bool,
     /// Where from.
     pub(super) address: IpAddr,
     peer: Option<Peer>,
@@ -205,7 +206,8 @@ pub(super) async fn guard(
         area,
         id,
         new,
-        led_here: site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")),
+        unasked: site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+            || is_only_looking(&request),
         address: address(headers, peer.as_ref()),
         peer: peer.clone(),
     };
@@ -275,6 +277,13 @@ fn is_from_elsewhere(app: &App, request: &Request) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     origin.is_some_and(|origin| origin != app.origin.as_bytes())
         || site.is_some_and(|site| site != b"same-origin")
+}
+
+/// Nobody sees the answer, or nobody yet.
+fn is_only_looking(request: &Request) -> bool {
+    let purpose = request.headers().get("sec-purpose");
+    *request.method() == Method::HEAD
+        || purpose.is_some_and(|it| it.as_bytes().starts_with(b"prefetch"))
 }
 
 /// The id in the cookie of this name, if there is one and only one.

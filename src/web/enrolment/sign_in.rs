@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{OriginalUri, Path, State};
+use axum::http::Method;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use tokio::time::Instant;
 use url::{Url, form_urlencoded};
@@ -266,7 +267,12 @@ pub(super) async fn callback(
     visitor: Visitor,
     Path(name): Path<String>,
     OriginalUri(uri): OriginalUri,
+    method: Method,
 ) -> Result<Response, Problem> {
+    if method == Method::HEAD {
+        // It would use up the state and the code, for nobody.
+        return Err(Problem::Unreadable);
+    }
     let provider = Arc::clone(app.offer(&name)?);
     let answer = Answer::parse(uri.query().unwrap_or_default()).ok_or(Problem::UnknownState)?;
     let state = answer.state.as_ref().ok_or(Problem::UnknownState)?;
