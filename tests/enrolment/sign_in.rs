@@ -92,6 +92,28 @@ fn devices_are_listed_revoked_and_added_and_signing_out_ends_it() {
 }
 
 #[test]
+fn a_button_that_is_pressed_twice_makes_one_device() {
+    let Some(site) = Site::start() else { return };
+    let mut alice = Visitor::new(&site);
+    let csrf = alice.sign_in(ALICE).field("csrf");
+    let fields = [("csrf", csrf.as_str()), ("name", "Phone")];
+    for _ in 0..2 {
+        let answer = alice.post("/enrol/devices/add", &fields);
+        assert_eq!(answer.header("location"), "/enrol/password");
+    }
+    let password = alice.get("/enrol/password").setting("password");
+    assert!(site.opens(ALICE, &password));
+    assert_eq!(site.account(ALICE).unwrap().devices.len(), 1);
+    // Nor is one shown that was taken away meanwhile.
+    let fields = [("csrf", csrf.as_str()), ("name", "Laptop")];
+    alice.post("/enrol/devices/add", &fields);
+    site.change(ALICE, |account| account.devices.truncate(1));
+    alice.post("/enrol/devices/add", &fields);
+    let password = alice.get("/enrol/password").setting("password");
+    assert!(site.opens(ALICE, &password));
+}
+
+#[test]
 fn a_dead_token_is_told_and_signing_in_again_renews_it() {
     let Some(site) = Site::start() else { return };
     let mut alice = Visitor::new(&site);

@@ -196,6 +196,14 @@ pub(super) async fn add(
         let wrong = "Please give it a name of up to 60 letters.";
         return show(&app, &visitor, &account, &typed, Some(wrong)).await;
     };
+    let sessions = app.sessions(visitor.area);
+    let is_there = |id: &str| account.devices.iter().any(|device| device.id == id);
+    let is_made = |fresh: &mut Fresh| !fresh.shown && fresh.name == name && is_there(&fresh.device);
+    let is_made = sessions.with(&visitor.id, |it| it.fresh().is_some_and(is_made));
+    if is_made == Some(true) {
+        // The button was pressed twice.
+        return Ok(Redirect::to("/enrol/password").into_response());
+    }
     if !app.attempts.count(Whose::address(visitor.address)) {
         return Err(Problem::TooMany);
     }
@@ -224,7 +232,6 @@ pub(super) async fn add(
             Ok(()) => {
                 tracing::info!(user = ?account.address, device = %made.device, "a device has a new password");
                 let fresh = Fresh::new(made.device, name, made.password);
-                let sessions = app.sessions(visitor.area);
                 sessions.with(&visitor.id, |session| session.set_fresh(Some(fresh)));
                 return Ok(Redirect::to("/enrol/password").into_response());
             }
