@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use serde_json::json;
 use url::Url;
@@ -45,7 +46,7 @@ pub struct Site {
     pub reached: Option<Reached>,
 }
 
-/// Why it was not done; nothing was changed.
+/// Why it was not done; nothing was changed, but where it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// A secret, or another setting.
@@ -63,6 +64,14 @@ pub enum AccountError {
     /// Somebody said no.
     #[error("stopped: nothing was changed")]
     Stopped,
+    /// It was done, and its password is lost.
+    #[error(
+        "it was done, but nobody has seen the new password ({0}): popgate account password list ADDRESS shows the device; revoke it, and add another"
+    )]
+    Unseen(io::Error),
+    /// It was done.
+    #[error("it was done, but what is to be said of it cannot be written: {0}")]
+    Unsaid(io::Error),
     /// The terminal, or the standard input.
     #[error("{0}")]
     Input(#[from] io::Error),
@@ -111,12 +120,27 @@ pub async fn run(
     command: AccountCommand,
     json: bool,
 ) -> Result<ExitCode, AccountError> {
-    let output = Output { json };
+    let unsaid = OnceLock::new();
+    let output = Output {
+        json,
+        unsaid: &unsaid,
+    };
+    let is_shown_once = matches!(
+        command,
+        AccountCommand::Add(_) | AccountCommand::AddPassword { .. }
+    );
     let done = site.command(command, output).await;
     if let Err(error) = &done {
         output.failed(&error.to_string());
     }
-    done
+    match (done, unsaid.into_inner()) {
+        (Ok(_), Some(error)) if is_shown_once => Err(AccountError::Unseen(error)),
+        // Whoever reads no further has seen enough.
+        (Ok(_), Some(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(AccountError::Unsaid(error))
+        }
+        (done, _) => done,
+    }
 }
 
 /// `popgate account key`: a new key.
@@ -130,7 +154,7 @@ impl Site {
     async fn command(
         &self,
         command: AccountCommand,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<ExitCode, AccountError> {
         match command {
             AccountCommand::Add(new) => self.add(*new, output).await?,
@@ -173,7 +197,12 @@ impl Site {
         found.ok_or_else(|| AccountsError::Missing(shown(address).to_string()).into())
     }
 
-    async fn remove(&self, address: &str, yes: bool, output: Output) -> Result<(), AccountError> {
+    async fn remove(
+        &self,
+        address: &str,
+        yes: bool,
+        output: Output<'_>,
+    ) -> Result<(), AccountError> {
         let account = self.found(address).await?;
         let address = account.address.as_str();
         if !yes {
@@ -199,7 +228,7 @@ impl Site {
         Ok(())
     }
 
-    async fn rekey(&self, output: Output) -> Result<ExitCode, AccountError> {
+    async fn rekey(&self, output: Output<'_>) -> Result<ExitCode, AccountError> {
         if self.accounts.config().keys.is_none() {
             return Err(AccountsError::Vault(VaultError::NoKey).into());
         }

@@ -9,7 +9,11 @@ use crate::cli::{NewAccount, SignIn};
 use crate::maildrop::{DeletePolicy, FolderName, SeenPolicy};
 
 impl Site {
-    pub(super) async fn add(&self, new: NewAccount, output: Output) -> Result<(), AccountError> {
+    pub(super) async fn add(
+        &self,
+        new: NewAccount,
+        output: Output<'_>,
+    ) -> Result<(), AccountError> {
         let home = self.home(&new)?;
         let mut account = self.accounts.new_account(&new.address, home)?;
         account.mailbox = new.user.clone();
@@ -64,7 +68,7 @@ impl Site {
         &self,
         address: &str,
         sign_in: SignIn,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<(), AccountError> {
         let account = self.found(address).await?;
         if account.master {
@@ -152,7 +156,7 @@ impl Site {
         &self,
         account: &Account,
         given: SignIn,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<NewCredential, AccountError> {
         if account.master {
             return Ok(NewCredential::Provider);

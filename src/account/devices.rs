@@ -16,7 +16,7 @@ impl Site {
         &self,
         address: &str,
         device: NewDevice,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<(), AccountError> {
         let account = self.found(address).await?;
         let name = device.name;
@@ -77,7 +77,7 @@ impl Site {
         &self,
         address: &str,
         device: &str,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<(), AccountError> {
         let account = self.found(address).await?;
         let named = |it: &&crate::accounts::Device| it.id == device || it.name == device;
@@ -124,7 +124,7 @@ impl Site {
         new: &DevicePassword,
         name: &str,
         is_chosen: bool,
-        output: Output,
+        output: Output<'_>,
     ) {
         let server = self.reached.as_ref();
         let host = server.map_or("where popgate listens", |it| it.host.as_str());

@@ -2,28 +2,38 @@
 
 use std::fmt::{self, Arguments, Display};
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
 /// How to say it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Output {
+pub(super) struct Output<'a> {
     /// For programs.
     pub json: bool,
+    /// Why something was not said.
+    pub unsaid: &'a OnceLock<io::Error>,
 }
 
-impl Output {
-    /// A line for people, for as long as anybody reads.
+impl Output<'_> {
+    /// A line for people.
     pub fn say(self, line: Arguments<'_>) {
         if !self.json {
-            let _ = writeln!(io::stdout(), "{line}");
+            self.written(writeln!(io::stdout(), "{line}"));
         }
     }
 
     /// An object for programs, in one line.
     pub fn object(self, value: &Value) {
         if self.json {
-            let _ = writeln!(io::stdout(), "{value}");
+            self.written(writeln!(io::stdout(), "{value}"));
+        }
+    }
+
+    fn written(self, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            // The first says it.
+            let _ = self.unsaid.set(error);
         }
     }
 

@@ -11,7 +11,7 @@ use super::{AccountError, Site};
 use crate::accounts::{Account, Credential, Entry, Home, Verifier};
 
 impl Site {
-    pub(super) async fn list(&self, output: Output) -> Result<(), AccountError> {
+    pub(super) async fn list(&self, output: Output<'_>) -> Result<(), AccountError> {
         let accounts = self.accounts.all().await?;
         if output.json {
             for account in &accounts {
@@ -42,7 +42,7 @@ impl Site {
         Ok(())
     }
 
-    pub(super) async fn show(&self, address: &str, output: Output) -> Result<(), AccountError> {
+    pub(super) async fn show(&self, address: &str, output: Output<'_>) -> Result<(), AccountError> {
         let account = self.found(address).await?;
         if output.json {
             output.object(&self.object(&account).await?);
@@ -57,7 +57,7 @@ impl Site {
     pub(super) async fn list_passwords(
         &self,
         address: &str,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<(), AccountError> {
         let account = self.found(address).await?;
         let used = self.accounts.last_used(&account.address).await?;

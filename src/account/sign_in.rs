@@ -24,7 +24,7 @@ impl Site {
         provider: &Provider,
         account: &Account,
         method: Option<Method>,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<Tokens, AccountError> {
         let who = account.signs_in();
         let title = provider.title.as_str();
@@ -56,7 +56,7 @@ impl Site {
         client: &Client,
         provider: &Provider,
         who: &str,
-        output: Output,
+        output: Output<'_>,
     ) -> Result<Tokens, AccountError> {
         let Some(redirect) = self.redirects.get(&provider.name) else {
             let problem = format!("[provider.{}] has no redirect_url", provider.name);
@@ -102,7 +102,7 @@ async fn by_device(
     client: &Client,
     title: &str,
     who: &str,
-    output: Output,
+    output: Output<'_>,
 ) -> Result<Result<Tokens, String>, AccountError> {
     let device = match client.device().await {
         Ok(device) => device,

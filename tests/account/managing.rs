@@ -140,6 +140,32 @@ fn a_chosen_password_is_judged_and_never_shown() {
 }
 
 #[test]
+fn a_password_that_nobody_has_seen_is_told() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    let lost = |arguments: &[&str]| {
+        let mut command = site.command(arguments);
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let child = command
+            .env("POPGATE_PASSWORD", "pw-alice")
+            .stdout(full.unwrap())
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        super::ended(child.unwrap())
+    };
+    for arguments in [
+        &["add", "alice"][..],
+        &["password", "add", "alice", "--json"],
+    ] {
+        lost(arguments).failed(1, "nobody has seen the new password");
+    }
+    lost(&["list", "--json"]).failed(1, "cannot be written");
+    assert_eq!(site.shown("alice")["devices"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn policies_are_those_of_the_account() {
     let Some(dovecot) = dovecot() else {
         return;
