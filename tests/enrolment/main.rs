@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod canaries;
 mod connections;
 mod forgery;
 mod in_a_browser;
