@@ -2,7 +2,7 @@
 //! runs or not.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::accounts::{Account, Accounts, AccountsError, EnrolmentError, KeyRing, VaultError};
-use crate::cli::AccountCommand;
+use crate::cli::{AccountCommand, confirmed, somebody_is_there};
 use crate::config::ConfigError;
 use crate::oauth2::TokenError;
 use crate::server::UpstreamProbe;
@@ -257,23 +257,5 @@ impl Site {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
-    }
-}
-
-/// Whether there is anybody to ask.
-fn somebody_is_there() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
-async fn confirmed(question: &'static str) -> bool {
-    let answer = tokio::task::spawn_blocking(move || {
-        write!(io::stderr(), "{question}")?;
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer).map(|_| answer)
-    });
-    match answer.await {
-        Ok(Ok(answer)) => matches!(answer.trim(), "y" | "Y" | "yes"),
-        _ => false,
     }
 }

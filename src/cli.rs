@@ -16,10 +16,12 @@ use crate::config::{Given, Origin, Overrides};
 use crate::secret::Secret;
 
 mod account;
+mod confirmation;
 mod password;
 mod uidl;
 
 pub use account::{AccountCommand, Method, NewAccount, NewDevice, SignIn};
+pub use confirmation::{confirmed, somebody_is_there};
 pub use password::{PasswordSource, read_pasted};
 pub use uidl::{ImportAccounts, ImportFrom, UidlImport};
 

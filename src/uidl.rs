@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Arguments;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::cli::{confirmed, somebody_is_there};
 use crate::import::accounts::Account;
 use crate::import::comparison::{self, Comparison, ComparisonError, Old};
 use crate::import::file;
@@ -143,7 +144,7 @@ impl Import {
         if self.dry_run {
             return Ok(report);
         }
-        if asks && !confirmed().await {
+        if asks && !confirmed("Freeze the unique ids that matched? [y/N] ").await {
             return Err(ImportError::Stopped);
         }
         let access = mailboxes.open().await?;
@@ -297,24 +298,6 @@ fn nobodys(comparison: &Comparison) -> Vec<Frozen> {
 
 fn rank(place: Place) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
-}
-
-/// Whether there is anybody to ask.
-fn somebody_is_there() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
-async fn confirmed() -> bool {
-    let answer = tokio::task::spawn_blocking(|| {
-        write!(io::stderr(), "Freeze the unique ids that matched? [y/N] ")?;
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer).map(|_| answer)
-    });
-    match answer.await {
-        Ok(Ok(answer)) => matches!(answer.trim(), "y" | "Y" | "yes"),
-        _ => false,
-    }
 }
 
 /// A line, for as long as anybody reads; after that the exit code has to do.

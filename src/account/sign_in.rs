@@ -9,7 +9,7 @@ use url::{Url, form_urlencoded};
 use super::output::{Output, shown};
 use super::{AccountError, Site, qr};
 use crate::accounts::{Account, Provider};
-use crate::cli::{Method, read_pasted};
+use crate::cli::{Method, read_pasted, somebody_is_there};
 use crate::oauth2::{AuthorizationRequest, Client, TokenError, Tokens};
 use crate::secret::Secret;
 
@@ -87,7 +87,7 @@ impl Site {
                     check_issuer(client, &pasted).await?;
                     break pasted.code(&request)?;
                 }
-                Err(problem) if tries < TRIES && super::somebody_is_there() => {
+                Err(problem) if tries < TRIES && somebody_is_there() => {
                     output.say(format_args!("{problem}"));
                 }
                 Err(problem) => return Err(AccountError::Enrolment(problem.to_owned())),
