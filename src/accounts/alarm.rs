@@ -11,9 +11,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use url::{Host, Url};
+use url::Url;
 
 use super::Alarm;
+use crate::oauth2::is_loopback;
 
 /// Pauses between attempts at a webhook that does not answer.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
@@ -203,12 +204,7 @@ fn trusting_nobody() -> Result<rustls::ClientConfig, String> {
 fn may_be_told(url: &Url) -> bool {
     match url.scheme() {
         "https" => true,
-        "http" => match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        },
+        "http" => is_loopback(url),
         _ => false,
     }
 }

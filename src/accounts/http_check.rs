@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
-use url::{Host, Url};
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::CredentialError;
+use crate::oauth2::is_loopback;
 use crate::secret::Secret;
 
 /// The longest time that a refused client waits, whatever the service says.
@@ -133,46 +134,54 @@ impl HttpCheck {
         if status != StatusCode::OK {
             return Err(outage(&format!("HTTP status {}", status.as_u16())));
         }
-        self.verdict(answer.headers())
+        verdict(answer.headers(), &self.servers)
     }
+}
 
-    fn verdict(&self, headers: &HeaderMap) -> Result<HttpVerdict, CredentialError> {
-        let Some(status) = value(headers, "Auth-Status")? else {
-            return Err(outage("no Auth-Status"));
-        };
-        match status.as_str() {
-            "" => Err(outage("an empty Auth-Status")),
-            // It wants to be asked again.
-            "WAIT" => Err(outage("Auth-Status: WAIT")),
-            "OK" => Ok(HttpVerdict::Admitted {
-                user: value(headers, "Auth-User")?,
-                password: value(headers, "Auth-Pass")?.map(Secret::new),
-                upstream: self.server(headers)?,
-            }),
-            _ => {
-                // For SMTP, but it tells a trouble from a refusal (RFC 5321 §4.2.1).
-                let code = value(headers, "Auth-Error-Code")?.unwrap_or_default();
-                if code.starts_with('4') {
-                    return Err(outage(&format!("an Auth-Error-Code for later: {code:.3}")));
-                }
-                let wait = value(headers, "Auth-Wait")?;
-                let wait = wait.and_then(|it| it.parse().ok());
-                Ok(HttpVerdict::Refused {
-                    wait: wait.map(|it| Duration::from_secs(it).min(LONGEST_WAIT)),
-                })
+/// What an answer says. Servers are followed where they are listed: `host:port`, and
+/// the URL.
+pub(super) fn verdict(
+    headers: &HeaderMap,
+    servers: &BTreeMap<String, String>,
+) -> Result<HttpVerdict, CredentialError> {
+    let Some(status) = value(headers, "Auth-Status")? else {
+        return Err(outage("no Auth-Status"));
+    };
+    match status.as_str() {
+        "" => Err(outage("an empty Auth-Status")),
+        // It wants to be asked again.
+        "WAIT" => Err(outage("Auth-Status: WAIT")),
+        "OK" => Ok(HttpVerdict::Admitted {
+            user: value(headers, "Auth-User")?,
+            password: value(headers, "Auth-Pass")?.map(Secret::new),
+            upstream: server(headers, servers)?,
+        }),
+        _ => {
+            // For SMTP, but it tells a trouble from a refusal (RFC 5321 §4.2.1).
+            let code = value(headers, "Auth-Error-Code")?.unwrap_or_default();
+            if code.starts_with('4') {
+                return Err(outage(&format!("an Auth-Error-Code for later: {code:.3}")));
             }
+            let wait = value(headers, "Auth-Wait")?;
+            let wait = wait.and_then(|it| it.parse().ok());
+            Ok(HttpVerdict::Refused {
+                wait: wait.map(|it| Duration::from_secs(it).min(LONGEST_WAIT)),
+            })
         }
     }
+}
 
-    /// The URL of the server that the answer names.
-    fn server(&self, headers: &HeaderMap) -> Result<Option<String>, CredentialError> {
-        let host = value(headers, "Auth-Server")?;
-        let port = value(headers, "Auth-Port")?;
-        let (Some(host), Some(port)) = (host, port) else {
-            return Ok(None);
-        };
-        Ok(self.servers.get(&format!("{host}:{port}")).cloned())
-    }
+/// The URL of the server that the answer names.
+fn server(
+    headers: &HeaderMap,
+    servers: &BTreeMap<String, String>,
+) -> Result<Option<String>, CredentialError> {
+    let host = value(headers, "Auth-Server")?;
+    let port = value(headers, "Auth-Port")?;
+    let (Some(host), Some(port)) = (host, port) else {
+        return Ok(None);
+    };
+    Ok(servers.get(&format!("{host}:{port}")).cloned())
 }
 
 /// A header's value, if it is there. One that comes twice, or is no text, is none
@@ -205,15 +214,6 @@ fn encoded(text: &str) -> Result<HeaderValue, CredentialError> {
     let mut value = value.map_err(|_| outage("a user name or password that no header holds"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
-        None => false,
-    }
 }
 
 fn outage(problem: &str) -> CredentialError {

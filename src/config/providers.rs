@@ -274,7 +274,7 @@ impl One<'_> {
         };
         let tls = match tls {
             Some(tls) => tls,
-            None if all_on_loopback(&endpoints) => {
+            None if endpoints.all().all(|url| url.scheme() == "http") => {
                 trust::nobody().map_err(|problem| self.written.name.wrong(problem))?
             }
             None => trust::system("ca_file").map_err(|problem| self.written.name.wrong(problem))?,
@@ -590,18 +590,4 @@ pub(super) fn redirects(
         redirects.insert(name.clone(), url);
     }
     Ok(redirects)
-}
-
-fn all_on_loopback(endpoints: &Endpoints) -> bool {
-    let Endpoints {
-        authorization,
-        token,
-        device,
-        userinfo,
-        issuer,
-    } = endpoints;
-    [authorization, token, device, userinfo, issuer]
-        .into_iter()
-        .flatten()
-        .all(|url| url.scheme() == "http")
 }

@@ -18,6 +18,7 @@ use super::assertion::Signer;
 use super::device::{Polling, Step};
 use super::discovery::{Known, discover};
 use super::flight::Flight;
+use super::form::Form;
 use super::http::{Http, bearer, check, sensitive, temporary};
 use super::identity::{Claims, Expected, same_issuer};
 use super::{
@@ -76,41 +77,6 @@ impl Kept {
 
     fn is_fresh(&self) -> bool {
         now() < self.renew_at
-    }
-}
-
-/// A form under way to the token endpoint.
-#[derive(Clone)]
-struct Form {
-    text: String,
-    /// What its answer must not repeat.
-    shown: Vec<Secret>,
-}
-
-impl Form {
-    fn new(grant: &str) -> Self {
-        Self::empty().with("grant_type", grant)
-    }
-
-    fn empty() -> Self {
-        Self {
-            text: String::new(),
-            shown: Vec::new(),
-        }
-    }
-
-    fn with(mut self, name: &str, value: &str) -> Self {
-        // The serializer itself is no value that another thread may have.
-        let mut text = form_urlencoded::Serializer::new(self.text);
-        text.append_pair(name, value);
-        self.text = text.finish();
-        self
-    }
-
-    fn with_secret(mut self, name: &str, value: &Secret) -> Self {
-        self = self.with(name, value.reveal());
-        self.shown.push(value.clone());
-        self
     }
 }
 
@@ -275,7 +241,7 @@ impl Client {
         }
         let (form, authorization) =
             self.prove(form, &self.registration.client_proof, &known, &url)?;
-        let answer = self.http.post(&url, form.text.clone(), authorization);
+        let answer = self.http.post(&url, form.text.to_string(), authorization);
         let answer = answer.await?;
         if answer.status != StatusCode::OK {
             let shown: Vec<&Secret> = form.shown.iter().collect();
@@ -517,7 +483,7 @@ impl Client {
         let (known, url) = self.token_endpoint().await.map_err(failed)?;
         let proven = self.prove(form, proof, &known, &url);
         let (form, authorization) = proven.map_err(failed)?;
-        let answer = self.http.post(&url, form.text.clone(), authorization);
+        let answer = self.http.post(&url, form.text.to_string(), authorization);
         let answer = answer.await.map_err(failed)?;
         let shown: Vec<&Secret> = form.shown.iter().collect();
         answer::read(&answer, &shown)

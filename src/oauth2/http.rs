@@ -2,7 +2,6 @@
 //! https, or http on loopback.
 
 use std::error::Error;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -149,10 +148,11 @@ pub(super) fn check(url: &Url) -> Result<(), TokenError> {
     )))
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL leads to this machine, without asking a resolver.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address == Ipv6Addr::LOCALHOST,
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }

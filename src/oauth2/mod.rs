@@ -21,11 +21,13 @@ mod client;
 mod device;
 mod discovery;
 mod flight;
+mod form;
 mod http;
 mod identity;
 mod presets;
 
 pub use client::Client;
+pub use http::is_loopback;
 pub use presets::{PRESETS, Preset, TenantError, preset};
 
 /// A client's registration at a provider, and where the provider is.
@@ -79,7 +81,7 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// Each that is known.
-    fn all(&self) -> impl Iterator<Item = &Url> {
+    pub fn all(&self) -> impl Iterator<Item = &Url> {
         let Self {
             authorization,
             token,
