@@ -319,7 +319,7 @@ pub(super) struct AddArguments {
     #[command(flatten)]
     one: One,
     /// Where the mailbox is: the name of a [provider.NAME]; not needed where there is
-    /// one, or where its [domain] says so
+    /// one, or where its domain names one
     #[arg(long, value_name = "NAME", conflicts_with = "upstream")]
     provider: Option<String>,
     /// Where the mailbox is: the URL of a server
