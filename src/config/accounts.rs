@@ -32,11 +32,12 @@ pub(super) fn resolve(
         let Some((provider, _)) = providers.get(&name.value) else {
             continue;
         };
-        // A password may be the client's own, passed on.
         let keeps = match &provider.entry {
             Entry::OAuth(client) => client.registration().grant == Grant::User,
             Entry::ApiToken => true,
-            Entry::Password | Entry::Master { .. } => false,
+            // It may be the client's own, passed on; what is typed into a page is kept.
+            Entry::Password => sign_in.is_some(),
+            Entry::Master { .. } => false,
         };
         if settings.state.is_none() {
             return Err(name.wrong(

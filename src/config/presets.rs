@@ -147,7 +147,10 @@ mod tests {
         std::fs::write(&file, json).unwrap();
         let error = made(workspace, &format!("certificate_key_file = {file:?}\n")).unwrap_err();
         // All but the key, which is none.
-        assert!(error.contains("no private key in PEM"), "{error}");
+        assert!(
+            error.contains("certificate_key_file: the provider's key is no private key in PEM"),
+            "{error}"
+        );
     }
 
     #[test]

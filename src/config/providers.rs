@@ -288,8 +288,11 @@ impl One<'_> {
             authorization_parameters: self.parameters(defaults.parameters)?,
             tls,
         };
-        let client = oauth2::Client::new(registration)
-            .map_err(|error| self.written.name.wrong(error.to_string()))?;
+        let key = self.given("certificate_key_file", &self.table.certificate_key_file);
+        let client = oauth2::Client::new(registration).map_err(|error| match &key {
+            Some(key) => key.wrong(error.to_string()),
+            None => self.written.name.wrong(error.to_string()),
+        })?;
         Ok(Entry::OAuth(client))
     }
 

@@ -476,6 +476,12 @@ fn the_pages() {
     );
     let problem = resolved(&format!("{http}{STATE}{MASTER}{enrolment}")).unwrap_err();
     assert!(problem.contains("nobody could enrol"), "{problem}");
+    // Clients may pass passwords on without a key; the pages keep them.
+    let problem = resolved(&format!("{http}{STATE}{PASSWORDS}{enrolment}")).unwrap_err();
+    assert!(
+        problem.contains("provider.passwords: what accounts hold is sealed"),
+        "{problem}"
+    );
 }
 
 #[test]
