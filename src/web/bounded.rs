@@ -18,8 +18,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
-/// Connections at once. For one more, that goes which has asked nothing for longest;
-/// where all are being answered, it waits.
+/// Connections at once. For one more, that goes which has been quiet, or in the middle
+/// of a request, for longest; where all are being answered, it waits.
 pub(super) const CONNECTIONS: usize = 32;
 
 /// The same where there are pages: a browser takes a few.
@@ -52,8 +52,8 @@ impl Bounded {
         }
     }
 
-    /// Ends the connection that has asked nothing for longest: silence must not keep
-    /// others out.
+    /// Ends the connection that has not asked anything for longest: silence must not keep
+    /// others out, nor half a request.
     fn make_room(&self) {
         let open = self.open.iter().filter_map(Weak::upgrade);
         let quiet = open.filter_map(|life| life.quiet_since().map(|since| (since, life)));
@@ -157,11 +157,15 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// A request is there: it has the time of any other, on whatever connection it
-    /// came.
+    /// The head of a request is there: it has the time of any other, on whatever
+    /// connection it came.
     pub(super) fn asked(&self) {
-        self.life.times().quiet_since = None;
         self.extend(LIFETIME);
+    }
+
+    /// All of it is there, and it is being answered.
+    pub(super) fn heard(&self) {
+        self.life.times().quiet_since = None;
     }
 
     /// The connection ends so much later than now, and no sooner than it would

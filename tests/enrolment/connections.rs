@@ -77,6 +77,31 @@ fn a_request_on_a_connection_that_was_kept_has_the_time_of_any_other() {
 }
 
 #[test]
+fn halves_of_forms_keep_nobody_out() {
+    let Some(site) = Site::start() else { return };
+    let host = site.address;
+    let half = format!(
+        "POST /enrol/start HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\na="
+    );
+    // As many as there may be, with pages.
+    let mut slow: Vec<TcpStream> = (0..96)
+        .map(|_| {
+            let mut stream = TcpStream::connect(host).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(Visitor::new(&site).get("/live").status, 200);
+    // For the first of them, and before the time of all was over.
+    let mut youngest = slow.pop().unwrap();
+    youngest.write_all(b"bc").unwrap();
+    let answer = read_answer(&mut youngest);
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
+#[test]
 fn tls_speaks_http_and_nothing_else_with_the_certificate_of_the_day() {
     let authority = Authority::new();
     let identity = authority.localhost();

@@ -193,7 +193,7 @@ pub(super) async fn add(
     let mut account = account(&app, &visitor).await?;
     let Some(name) = name(form.get("name")) else {
         let typed: String = form.get("name").chars().take(LONGEST_NAME).collect();
-        let wrong = "Please give it a name of up to 60 letters.";
+        let wrong = "Please give it a name of up to 60 letters, all of which can be seen.";
         return show(&app, &visitor, &account, &typed, Some(wrong)).await;
     };
     let sessions = app.sessions(visitor.area);

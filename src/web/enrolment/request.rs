@@ -161,6 +161,9 @@ impl FromRequest<Arc<App>> for Form {
         let body = axum::body::to_bytes(request.into_body(), LARGEST_FORM)
             .await
             .map_err(|_| Problem::TooLarge)?;
+        if let Some(peer) = &visitor.peer {
+            peer.heard();
+        }
         let mut fields = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(&body) {
             let value = Secret::new(value.into_owned());
@@ -194,6 +197,9 @@ pub(super) async fn guard(
     let peer = peer.map(|ConnectInfo(peer)| peer.clone());
     if let Some(peer) = &peer {
         peer.asked();
+        if *request.method() != Method::POST {
+            peer.heard();
+        }
     }
     let area = Area::of(request.uri().path());
     let known = cookie(headers, area.cookie(app.is_https()));
