@@ -86,8 +86,8 @@ pub(super) fn unknown(place: &Place) -> String {
         .copied()
         .chain(tables)
         .map(|known| (distance(&key, known).min(distance(own, last(known))), known))
-        // Of equals, the one in the same table.
-        .min_by_key(|(edits, known)| (*edits, distance(&key, known)));
+        // Of equals, the one that is written so above all tables, or in the same one.
+        .min_by_key(|(edits, known)| (*edits, *known != own, distance(&key, known)));
     match nearest {
         Some((edits, known)) if edits <= 1 + own.chars().count() / 4 => {
             let place = if place.path.len() > 1 && !known.contains('.') {

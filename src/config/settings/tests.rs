@@ -78,6 +78,10 @@ fn errors_name_file_line_and_key() {
             "popgate.toml:2: limits.upstream: unknown key; did you mean upstream (it belongs above the first [table])?",
         ),
         (
+            "[accounts]\nlogin = \"http\"",
+            "popgate.toml:2: accounts.login: unknown key; did you mean login (it belongs above the first [table])?",
+        ),
+        (
             "[limts]\nconnections = 1",
             "popgate.toml:1: limts: unknown key; did you mean limits?",
         ),
