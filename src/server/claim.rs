@@ -62,10 +62,15 @@ impl Claim {
             Some(accounts) if policies.may_name_folder(name) => accounts.find(name).await?,
             _ => None,
         };
-        let asked = policies
+        let mut asked = policies
             .asked(credentials.mailbox(), is_whole.is_some())
             .map_err(Unclear::Folder)?;
-        let credentials = credentials.for_mailbox(asked.user.clone());
+        let mut credentials = credentials.for_mailbox(asked.user.clone());
+        if let Some(accounts) = accounts {
+            // The folder may stand behind the master's name.
+            credentials = split_master(accounts, credentials).await?;
+            asked.user = credentials.mailbox().to_owned();
+        }
         let (judge, is_no_guess) = match accounts {
             Some(accounts) => judge(context, accounts, &credentials).await?,
             None => (by_rules(context, &credentials), false),
@@ -116,7 +121,8 @@ async fn judge(
 ) -> Result<(By, bool), AccountsError> {
     let Some(account) = accounts.find(credentials.user()).await? else {
         // A mailbox that has an account opens by that, or by a master of popgate's.
-        let is_hers = match credentials.authorized_as() {
+        let before_star = || credentials.user().rsplit_once('*').map(|(other, _)| other);
+        let is_hers = match credentials.authorized_as().or_else(before_star) {
             Some(other) => accounts.find(other).await?.is_some(),
             None => false,
         };
