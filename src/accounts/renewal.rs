@@ -31,6 +31,8 @@ const EARLY: i64 = 600;
 /// Seconds after which tokens that nobody uses are renewed: providers forget what
 /// is idle for months, some for weeks.
 pub(super) const IDLE: i64 = 6 * 24 * 3600;
+/// A token that ends in so many seconds is no good for a login any more.
+pub(super) const LAST: i64 = 5;
 /// A new token that the upstream refuses is not thrown away for another one
 /// before this has passed.
 const FORCED: Duration = Duration::from_secs(60);

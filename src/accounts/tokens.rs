@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::pauses::Failure;
-use super::renewal::{Need, name_of};
+use super::renewal::{LAST, Need, name_of};
 use super::{
     Account, Accounts, AccountsError, Admitted, Credential, Credentials, Entry, Home,
     OpenedCredential, Opener, Provider, Secret, Trouble, now,
 };
 use crate::metrics::RefreshResult;
-use crate::oauth2::{Client, Grant};
+use crate::oauth2::{Client, Grant, Tokens};
 
 /// There is nothing to show to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,7 +135,8 @@ impl Accounts {
     }
 
     /// What opens somebody's mailbox where the provider needs nothing of an account
-    /// (`Entry::needs_nobody`): for users whose password was judged elsewhere.
+    /// (`Entry::needs_nobody`): for users whose password was judged elsewhere. While
+    /// the provider fails, a token that has not ended does.
     pub async fn provider_credentials(
         &self,
         home: &Home,
@@ -152,14 +153,24 @@ impl Accounts {
                 let pauses = &self.renewals.pauses;
                 let name = provider.name.as_str();
                 let whose = holder(name, client, mailbox);
-                pauses.check(name, &whose)?;
+                let shown = |tokens: Tokens| Credentials::Bearer {
+                    user: mailbox.to_owned(),
+                    token: tokens.access,
+                };
+                let spare = match client.kept_for_mailbox(mailbox).await {
+                    Some((tokens, true)) => return Ok(shown(tokens)),
+                    Some((tokens, false)) if tokens.expires_at > now() + LAST => {
+                        Some(shown(tokens))
+                    }
+                    _ => None,
+                };
+                if let Err(failure) = pauses.check(name, &whose) {
+                    return spare.ok_or_else(|| failure.into());
+                }
                 match client.for_mailbox(mailbox).await {
                     Ok(tokens) => {
                         pauses.answered(name, &whose);
-                        Ok(Credentials::Bearer {
-                            user: mailbox.to_owned(),
-                            token: tokens.access,
-                        })
+                        Ok(shown(tokens))
                     }
                     Err(error) => {
                         let (why, retry_after) = Failure::of(&error).unwrap_or_else(|| {
@@ -167,7 +178,8 @@ impl Accounts {
                             // Nobody signs in here: the operator has to see to it.
                             (Failure::Misconfigured(error.to_string()), None)
                         });
-                        Err(self.refresh_failed(name, &whose, why, retry_after))
+                        let error = self.refresh_failed(name, &whose, why, retry_after);
+                        spare.ok_or(error)
                     }
                 }
             }

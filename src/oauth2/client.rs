@@ -319,6 +319,14 @@ impl Client {
         Ok(kept.await?.tokens)
     }
 
+    /// The token that is kept for a mailbox, and whether it is good for a while; nothing
+    /// is asked for.
+    pub async fn kept_for_mailbox(&self, mailbox: &str) -> Option<(Tokens, bool)> {
+        let kept = self.flight(mailbox).kept().await?;
+        let is_fresh = kept.is_fresh();
+        Some((kept.tokens, is_fresh))
+    }
+
     /// The upstream refused the token of a mailbox: the next one is asked for.
     pub async fn forget_for_mailbox(&self, mailbox: &str, refused: &Secret) {
         let kept = self.flight(mailbox);

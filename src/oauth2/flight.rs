@@ -59,6 +59,11 @@ impl<T: Clone> Flight<T> {
         }
     }
 
+    /// What is kept, good or not.
+    pub async fn kept(&self) -> Option<T> {
+        self.0.lock().await.kept.clone()
+    }
+
     /// Throws away what is kept, if it is `bad`.
     pub async fn forget(&self, is_bad: impl Fn(&T) -> bool) {
         let mut state = self.0.lock().await;

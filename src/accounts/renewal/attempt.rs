@@ -11,13 +11,11 @@ use super::super::{
     Account, Accounts, AccountsError, Claim, Credential, CredentialError, Credentials, Entry,
     OpenedCredential, Opener, PlainTokens, Provider, SealedTokens, Secret, now,
 };
-use super::{IDLE, Need, ROUNDS, Unstored, now_in_milliseconds};
+use super::{IDLE, LAST, Need, ROUNDS, Unstored, now_in_milliseconds};
 use crate::metrics::RefreshResult;
 use crate::oauth2::{TokenError, Tokens};
 use crate::store::Access;
 
-/// A token that ends in so many seconds is no good for a login any more.
-const LAST: i64 = 5;
 /// Milliseconds for which the claim of another process counts: longer than a
 /// request.
 const CLAIMED: i64 = 60_000;

@@ -574,7 +574,16 @@ async fn a_provider_that_needs_nobody_is_asked_for_all_mailboxes_at_once() {
     bobs.account.address = "bob".to_owned();
     let shown = shown.for_mailbox("bob".to_owned());
     let his = accounts.after_refusal(&bobs, &shown).await.unwrap();
-    assert_eq!(his, Some(newer.for_mailbox("bob".to_owned())));
+    assert_eq!(his, Some(newer.clone().for_mailbox("bob".to_owned())));
+    assert_eq!(endpoint.asked(), 2);
+    // What is kept does while the provider fails for others.
+    for other in ["x", "y", "z"] {
+        let outage = Failure::Temporary("503".to_owned());
+        let pauses = &accounts.renewals.pauses;
+        pauses.failed("site", other, outage, None);
+    }
+    let kept = accounts.provider_credentials(&home, ALICE).await.unwrap();
+    assert_eq!(kept, newer);
     assert_eq!(endpoint.asked(), 2);
     // Nobody else's home is let in so.
     for home in [Home::Gateway, Home::Provider("none".to_owned())] {
