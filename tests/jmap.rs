@@ -7,6 +7,8 @@ mod support;
 
 #[path = "jmap/ahead.rs"]
 mod ahead;
+#[path = "jmap/enrolment.rs"]
+mod enrolment;
 #[path = "jmap/folders.rs"]
 mod folders;
 #[path = "jmap/listing.rs"]

@@ -61,9 +61,16 @@ impl Probe for UpstreamProbe {
             .login(credentials, HERE, policy)
             .await
             .map_err(blamed)?;
+        let is_sure = session.names_its_user();
         let found = session.folders().await;
         session.close().await;
-        found.map(drop).map_err(blamed)
+        found.map_err(blamed)?;
+        if !is_sure {
+            // Else anybody's token would enrol the address that he types.
+            let reason = "the mail server does not say whose mailbox a token opens";
+            return Err(ProbeError::Misconfigured(reason.to_owned()));
+        }
+        Ok(())
     }
 }
 

@@ -123,6 +123,12 @@ pub trait UpstreamSession: Send {
     /// be gone.
     async fn update(&mut self, update: &Update) -> Result<Outcome, UpstreamError>;
 
+    /// Whether it is sure that the mailbox is that of the user who was named at the
+    /// login, and not whoever's token was shown.
+    fn names_its_user(&self) -> bool {
+        true
+    }
+
     /// Ends the session: its connection rests for the next one, where that may
     /// be, or logs out, politely but briefly.
     async fn close(&mut self);

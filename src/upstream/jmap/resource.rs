@@ -23,6 +23,8 @@ pub(super) struct Resource {
     pub account: String,
     /// Whom the credentials are of, where the server says so.
     pub username: String,
+    /// What the account is called; often its address.
+    pub account_name: String,
     /// The account may not be changed.
     pub read_only: bool,
     /// `Blob/get` works in the account (RFC 9404).
@@ -191,6 +193,7 @@ impl Resource {
         let resource = Self {
             account: id.clone(),
             username: raw.username.clone(),
+            account_name: account.name.clone(),
             read_only: account.is_read_only,
             blob_get: raw.capabilities.contains_key(BLOB) && account.can(BLOB),
             api: resolve("apiUrl", &raw.api_url)?,

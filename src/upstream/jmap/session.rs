@@ -309,6 +309,17 @@ pub(super) fn is_called(user: &str, username: &str) -> bool {
 
 #[async_trait]
 impl UpstreamSession for JmapSession {
+    fn names_its_user(&self) -> bool {
+        let resource = &self.api.resource;
+        match &self.credentials {
+            // Where the server gives a name, it is that of the user (`fetch`).
+            Credentials::Bearer { user, .. } => {
+                !resource.username.is_empty() || is_called(user, &resource.account_name)
+            }
+            Credentials::Password { .. } => true,
+        }
+    }
+
     async fn folders(&mut self) -> Result<Vec<String>, UpstreamError> {
         let sources = self.mailboxes.sources.iter();
         Ok(sources.map(|source| source.name.clone()).collect())
