@@ -115,6 +115,29 @@ fn every_module_stands_in_the_table() {
 }
 
 #[test]
+fn the_map_that_people_read_is_the_table() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(source.join("lib.rs")).unwrap();
+    let names = |cell: &str| -> BTreeSet<String> {
+        let odd = cell.split('`').skip(1).step_by(2);
+        odd.map(str::to_owned).collect()
+    };
+    let mut mapped = BTreeSet::new();
+    for line in lib.lines().filter(|line| line.starts_with("//! | `")) {
+        let cells: Vec<&str> = line.split('|').collect();
+        let module = names(cells[1]).pop_first().unwrap();
+        let (_, may_use) = MAY_USE.iter().find(|(name, _)| *name == module).unwrap();
+        let may_use = may_use.iter().map(|&it| it.to_owned()).collect();
+        assert_eq!(names(cells[3]), may_use, "{module}");
+        mapped.insert(module);
+    }
+    for (module, _) in MAY_USE {
+        let is_program = ["main", "lib", "process"].contains(module);
+        assert!(is_program || mapped.contains(*module), "{module}");
+    }
+}
+
+#[test]
 fn the_table_allows_only_what_is_used() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let modules = MAY_USE.iter().map(|(name, _)| (*name).to_owned()).collect();
