@@ -21,6 +21,8 @@ mod alarm;
 mod authentication;
 mod device_password;
 mod enrolment;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hashing;
 mod http_check;
 mod pauses;

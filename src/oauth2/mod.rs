@@ -22,6 +22,8 @@ mod device;
 mod discovery;
 mod flight;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod identity;
 mod presets;
