@@ -26,7 +26,7 @@ mod report;
 mod sign_in;
 mod time;
 
-pub use opened::opened;
+pub use opened::{Opened, account_of, opened};
 use output::{Output, shown};
 
 /// What the commands work on.

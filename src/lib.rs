@@ -7,7 +7,7 @@
 //! | `check` | `popgate check`: the way to a mailbox, step by step | `config`, `upstream`, `maildrop`, `sasl` |
 //! | `account` | `popgate account`: accounts on the command line | `cli`, `config`, `accounts`, `oauth2`, `server`, `web`, `maildrop`, `sasl`, `secret` |
 //! | `state` | `popgate state`: backups of the store | `store` |
-//! | `uidl` | `popgate uidl`: carries unique ids over | `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
+//! | `uidl` | `popgate uidl`: carries unique ids over | `account`, `accounts`, `cli`, `config`, `import`, `server`, `upstream`, `store`, `maildrop`, `sasl`, `secret` |
 //! | `cli` | the command line | `config`, `secret` |
 //! | `config` | settings as written, and what the others need made of them | `web`, `server`, `import`, `upstream`, `accounts`, `oauth2`, `maildrop`, `secret`, `logging` |
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients, enrolment | `accounts`, `oauth2`, `secret`, `metrics` |

@@ -16,7 +16,6 @@ use popgate::cli::{
 use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved, Servers};
 use popgate::metrics::Metrics;
 use popgate::sasl::Credentials;
-use popgate::secret::Secret;
 use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
 use popgate::server::{Gateway, UpstreamProbe};
@@ -124,44 +123,46 @@ async fn check_login(
     user: &str,
     password: PasswordSource,
 ) -> anyhow::Result<(config::Upstream, check::Login)> {
-    let admit = |password| {
-        let credentials = Credentials::Password {
-            user: user.to_owned(),
-            authorize_as: None,
-            password,
-        };
-        let admission = config.server.policies.admit(credentials);
-        admission.with_context(|| format!("{user:?} names no folder that can be"))
-    };
-    let mut admission = admit(Secret::from(""))?;
-    let mut source = admission.source.to_string();
-    let mut home = admission.rules.login.home.clone();
+    let policies = &config.server.policies;
     let store = config.state.clone().filter(|folder| store::exists(folder));
-    let account = match store {
-        Some(folder) => {
-            let access = Access::Brief(folder);
-            let accounts = Accounts::new(access, Arc::clone(&config.accounts), Arc::default());
-            account::opened(&accounts, admission.credentials.mailbox()).await?
-        }
+    let accounts = store.map(|folder| {
+        let access = Access::Brief(folder);
+        Accounts::new(access, Arc::clone(&config.accounts), Arc::default())
+    });
+    let opened = match &accounts {
+        Some(accounts) => match account::account_of(accounts, policies, user).await? {
+            Some(found) => Some(account::opened(accounts, policies, user, found, None).await?),
+            None => None,
+        },
         None => None,
     };
-    let credentials = match account {
-        Some((account, credentials)) => {
-            let rules = &mut admission.rules;
-            rules
-                .put_above(&account.rules)
-                .map_err(|problem| anyhow!("the account {:?}: {problem}", account.address))?;
-            source = format!("{source}; an account of popgate's own");
-            home = account.home;
-            credentials
+    let has_store = config.state.is_some();
+    let (home, login) = match opened {
+        Some(opened) => {
+            let login = check::Login {
+                rules: format!("{}; an account of popgate's own", opened.source),
+                policy: opened.rules.policy,
+                credentials: Some(opened.credentials),
+                has_store,
+            };
+            (opened.admitted.account.home, login)
         }
-        None => admit(password.read(user)?)?.credentials,
-    };
-    let login = check::Login {
-        rules: source,
-        policy: admission.rules.policy,
-        credentials: Some(credentials),
-        has_store: config.state.is_some(),
+        None => {
+            let admission = policies
+                .admit(Credentials::Password {
+                    user: user.to_owned(),
+                    authorize_as: None,
+                    password: password.read(user)?,
+                })
+                .with_context(|| format!("{user:?} names no folder that can be"))?;
+            let login = check::Login {
+                rules: admission.source.to_string(),
+                policy: admission.rules.policy,
+                credentials: Some(admission.credentials),
+                has_store,
+            };
+            (admission.rules.login.home, login)
+        }
     };
     Ok((upstream_at(&config, &home)?, login))
 }
@@ -194,7 +195,14 @@ fn uidl_import(overrides: Overrides, given: UidlImport) -> anyhow::Result<ExitCo
         ImportFrom::File(file) => uidl::Source::read(file.as_deref())
             .map_err(|error| ConfigError::at(Origin::Flag("--from-file"), error.to_string()))?,
     };
-    let accounts = uidl::accounts(given.accounts)?;
+    log(&config);
+    // Frozen ids, and what is hidden, must not stand in the way of a comparison.
+    let (mailboxes, access) = mailboxes(config, |_| None)?;
+    // It is known to be usable; whoever else needs it is not kept waiting.
+    drop(access);
+    let runtime = runtime()?;
+    let accounts = uidl::accounts(&mailboxes, given.accounts, &from);
+    let accounts = runtime.block_on(accounts).map_err(account_error)?;
     let import = uidl::Import {
         from,
         dry_run: given.dry_run,
@@ -202,12 +210,6 @@ fn uidl_import(overrides: Overrides, given: UidlImport) -> anyhow::Result<ExitCo
         json: given.json,
         by_header: given.by_header,
     };
-    log(&config);
-    // Frozen ids, and what is hidden, must not stand in the way of a comparison.
-    let (mailboxes, access) = mailboxes(config, |_| None)?;
-    // It is known to be usable; whoever else needs it is not kept waiting.
-    drop(access);
-    let runtime = runtime()?;
     let code = runtime.block_on(uidl::import(&mailboxes, &import, &accounts));
     runtime.shutdown_background();
     Ok(code)
@@ -221,17 +223,19 @@ fn uidl_export(
     to: Option<PathBuf>,
 ) -> anyhow::Result<ExitCode> {
     let config = config::load(overrides, Purpose::Check)?;
-    let credentials = uidl::credentials(user, &password.read(user)?)?;
     log(&config);
     let (mailboxes, access) = mailboxes(config, |access| match access {
         Access::Local(store) => Some(store.clone()),
         Access::Remote(_) | Access::Brief(_) => None,
     })?;
     let runtime = runtime()?;
+    let password = uidl::password(&mailboxes, password, user);
+    let password = runtime.block_on(password).map_err(account_error)?;
     let exported = runtime.block_on(uidl::export(
         &mailboxes,
         &access,
-        credentials,
+        user,
+        password.as_ref(),
         to.as_deref(),
     ));
     runtime.shutdown_background();
@@ -270,11 +274,14 @@ fn account(overrides: Overrides, command: AccountCommand, json: bool) -> anyhow:
         done
     });
     runtime.shutdown_background();
-    match done {
-        Ok(code) => Ok(code),
-        // Its exit code is that of a wrong configuration.
-        Err(AccountError::Config(error)) => Err(error.into()),
-        Err(error) => Err(error.into()),
+    done.map_err(account_error)
+}
+
+/// So that the exit code of a wrong setting is that of a wrong configuration.
+fn account_error(error: AccountError) -> anyhow::Error {
+    match error {
+        AccountError::Config(error) => error.into(),
+        error => error.into(),
     }
 }
 
@@ -288,11 +295,16 @@ fn mailboxes(
     let folder = config
         .state
         .ok_or_else(|| ConfigError::at(Origin::Missing("state"), missing))?;
-    let own = config.upstream.ok_or_else(no_upstream)?;
     let access = Access::open(&folder).map_err(|error| anyhow!("{error}: {}", error.advice()))?;
+    let (kept, metrics) = (store(&access), Arc::default());
+    let way = match &kept {
+        Some(_) => access.clone(),
+        None => Access::Brief(folder.clone()),
+    };
     let mailboxes = uidl::Mailboxes {
-        upstream: upstream(own, store(&access), Arc::default()),
+        upstreams: upstreams(config.upstream, config.servers, kept.as_ref(), &metrics),
         policies: config.server.policies,
+        accounts: Accounts::new(way, config.accounts, metrics),
         state: folder,
     };
     Ok((mailboxes, access))

@@ -4,10 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Arguments;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crate::cli::{confirmed, somebody_is_there};
 use crate::import::accounts::Account;
@@ -15,31 +12,21 @@ use crate::import::comparison::{self, Comparison, ComparisonError, Old};
 use crate::import::file;
 use crate::import::matching::Place;
 use crate::import::pop3_client::{self, Session};
-use crate::maildrop::{FolderNameError, Policy, UniqueId, Window};
-use crate::sasl::Credentials;
-use crate::server::policies::Policies;
+use crate::maildrop::{Policy, UniqueId, Window};
 use crate::store::{Access, FolderKey, Freezing, Frozen, MessageKey, OpenError, StoreError};
-use crate::upstream::{Upstream, UpstreamError, UpstreamSession};
+use crate::upstream::UpstreamError;
 
 mod arguments;
 mod export;
+mod mailboxes;
 mod progress;
 mod report;
 
-pub use arguments::{SourceError, accounts, credentials};
+pub use arguments::{SourceError, accounts, password};
 pub use export::{ExportError, export};
+pub use mailboxes::{Mailboxes, Shut, Wanted};
 use progress::Meter;
 use report::Report;
-
-/// The mailboxes, and what a login to them comes under.
-pub struct Mailboxes {
-    /// Where they are.
-    pub upstream: Arc<dyn Upstream>,
-    /// As for clients of POP3.
-    pub policies: Policies,
-    /// Where it is kept what is known of them.
-    pub state: PathBuf,
-}
 
 /// What `popgate uidl import` does.
 pub struct Import {
@@ -69,7 +56,9 @@ enum ImportError {
     #[error(transparent)]
     Comparison(#[from] ComparisonError),
     #[error("{0}")]
-    Folder(#[from] FolderNameError),
+    Shut(#[from] Shut),
+    #[error("no password for the old server")]
+    NoPassword,
     #[error("store: {0}")]
     Store(#[from] StoreError),
     #[error("store: {error}; {}", error.advice())]
@@ -84,16 +73,13 @@ impl From<UpstreamError> for ImportError {
     }
 }
 
-/// Whom the upstream is told about, where it is told of clients.
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
 /// Imports the unique ids of these accounts, one after the other, and reports on
 /// each. Exit code 1 where one of them failed; the others are done.
 pub async fn import(mailboxes: &Mailboxes, import: &Import, accounts: &[Account]) -> ExitCode {
     let mut failed = 0;
     let is_alone = accounts.len() == 1;
     for account in accounts {
-        let user = account.to.user();
+        let user = account.user.as_str();
         match import.account(mailboxes, account, is_alone).await {
             Ok(report) if import.json => say(format_args!("{}", report.json(user))),
             Ok(report) if !is_alone => say(format_args!("{user}: {}", report.line())),
@@ -139,7 +125,7 @@ impl Import {
         let may_ask = !(self.dry_run || self.yes || self.json);
         let asks = may_ask && report.leaves_doubts() && somebody_is_there();
         if !self.json && (is_alone || asks) {
-            say(format_args!("{}", report.text(account.to.user())));
+            say(format_args!("{}", report.text(&account.user)));
         }
         if self.dry_run {
             return Ok(report);
@@ -161,17 +147,20 @@ impl Import {
         mailboxes: &Mailboxes,
         account: &Account,
     ) -> Result<(Comparison, Vec<Option<Key>>), ImportError> {
-        let (credentials, policy) = mailboxes.admit(account.to.clone())?;
+        let door = mailboxes
+            .door(&account.user, account.password.as_ref())
+            .await?;
         // What lies outside a window today may be shown tomorrow.
         let policy = Policy {
             window: Window::default(),
-            ..policy.read_only()
+            ..door.policy.clone().read_only()
         };
-        let mut session = mailboxes.login(credentials, policy).await?;
+        let mut session = mailboxes.login(&door, policy).await?;
         let maildrop = session.snapshot().await?;
         let mut old = match &self.from {
             Source::Server(config) => {
-                let session = Session::login(config, &account.from).await;
+                let from = account.from.as_ref().ok_or(ImportError::NoPassword)?;
+                let session = Session::login(config, from).await;
                 Old::Server(Box::new(session.map_err(ComparisonError::Old)?))
             }
             Source::File(rows) => Old::File(rows.clone()),
@@ -198,13 +187,6 @@ impl Import {
 type Key = (FolderKey, MessageKey);
 
 impl Mailboxes {
-    /// The credentials as they go upstream, and the policies they come under.
-    fn admit(&self, credentials: Credentials) -> Result<(Credentials, Policy), FolderNameError> {
-        let admitted = self.policies.admit(credentials)?;
-        let policy = admitted.rules.policy.as_ref().clone();
-        Ok((admitted.credentials, policy))
-    }
-
     /// The store, for a moment: a popgate that starts meanwhile, or a backup,
     /// waits for no mailbox that is read.
     async fn open(&self) -> Result<Access, ImportError> {
@@ -212,17 +194,6 @@ impl Mailboxes {
         let opened = tokio::task::spawn_blocking(move || Access::open(&state)).await;
         let opened = opened.map_err(|_| ImportError::Stopped)?;
         opened.map_err(|error| ImportError::Open { error })
-    }
-
-    async fn login(
-        &self,
-        credentials: Credentials,
-        policy: Policy,
-    ) -> Result<Box<dyn UpstreamSession>, UpstreamError> {
-        let policy = Arc::new(policy);
-        let mut session = self.upstream.login(credentials, HERE, policy).await?;
-        session.folders().await?;
-        Ok(session)
     }
 }
 

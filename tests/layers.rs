@@ -58,7 +58,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "uidl",
         &[
-            "cli", "config", "import", "server", "upstream", "store", "maildrop", "sasl", "secret",
+            "account", "accounts", "cli", "config", "import", "server", "upstream", "store",
+            "maildrop", "sasl", "secret",
         ],
     ),
     ("main", EVERYTHING),

@@ -162,10 +162,11 @@ pub fn read_pasted(prompt: &str) -> io::Result<Option<Secret>> {
         return Ok((!line.is_empty()).then(|| Secret::from(text.trim())));
     }
     let mut errors = io::stderr();
-    write!(errors, "{prompt}")?;
-    errors.flush()?;
     let pasted = {
+        // First of all: what was typed before it is thrown away.
         let raw = Raw::set(&stdin)?;
+        write!(errors, "{prompt}")?;
+        errors.flush()?;
         typed(raw.terminal, |key| {
             let shown = (b' '..0x7f).contains(&key);
             // Where nobody sees it, it is still read.
@@ -184,9 +185,9 @@ pub fn read_pasted(prompt: &str) -> io::Result<Option<Secret>> {
 }
 
 fn from_terminal(mut terminal: &File, prompt: &str) -> io::Result<Secret> {
-    write!(terminal, "{prompt}")?;
     let password = {
         let raw = Raw::set(terminal)?;
+        write!(terminal, "{prompt}")?;
         typed(raw.terminal, |_| {})
     };
     writeln!(terminal)?;

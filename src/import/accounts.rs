@@ -8,22 +8,41 @@
 //!
 //! The first line names the columns, in any order. `from_user` and
 //! `from_password` are for the old server; where they are missing or empty, they
-//! are those of the new one.
+//! are those of the new one. `password` may be empty where popgate has what opens
+//! the mailbox.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
-use crate::sasl::Credentials;
+use crate::sasl::{Credentials, SaslError, check_user};
+use crate::secret::Secret;
 
 /// One account: how to log in to the new server, and how to the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// At the upstream.
-    pub to: Credentials,
-    /// At the old server.
-    pub from: Credentials,
+    /// The user name, as clients give it to popgate.
+    pub user: String,
+    /// The password for it; `None`: popgate has what opens the mailbox.
+    pub password: Option<Secret>,
+    /// At the old server; `None`: nobody logs in there.
+    pub from: Option<Credentials>,
+}
+
+impl Account {
+    /// A user name and a password, where one is needed, that may be passed on.
+    pub fn new(user: &str, password: Option<Secret>) -> Result<Self, SaslError> {
+        match &password {
+            Some(password) => drop(Credentials::password(user, password.reveal())?),
+            None => check_user(user)?,
+        }
+        Ok(Self {
+            user: user.to_owned(),
+            password,
+            from: None,
+        })
+    }
 }
 
 /// The file cannot be used. What it holds is not repeated: it may be a password.
@@ -78,7 +97,7 @@ pub fn parse(csv: &[u8]) -> Result<Vec<Account>, AccountsError> {
         let record = record.map_err(|error| unreadable(csv, &error))?;
         let line = line(csv, record.position());
         let account = columns.account(&record, line)?;
-        if let Some(before) = seen.insert(account.to.user().to_owned(), line) {
+        if let Some(before) = seen.insert(account.user.clone(), line) {
             let problem = format!("line {before} has the same user");
             return Err(AccountsError::at(line, problem));
         }
@@ -146,14 +165,16 @@ impl Columns {
         let (user, password) = (text(self.user, USER)?, text(self.password, PASSWORD)?);
         let from_user = or_else(self.from_user, FROM_USER, user)?;
         let from_password = or_else(self.from_password, FROM_PASSWORD, password)?;
-        let credentials = |user, password, names: [&str; 2]| {
-            Credentials::password(user, password).map_err(|error| {
-                AccountsError::at(line, format!("{} and {}: {error}", names[0], names[1]))
-            })
+        let wrong = |names: [&str; 2]| {
+            let names = format!("{} and {}", names[0], names[1]);
+            move |error: SaslError| AccountsError::at(line, format!("{names}: {error}"))
         };
+        let given = Some(password).filter(|it| !it.is_empty()).map(Secret::from);
+        let account = Account::new(user, given).map_err(wrong([USER, PASSWORD]))?;
+        let from = Credentials::password(from_user, from_password);
         Ok(Account {
-            to: credentials(user, password, [USER, PASSWORD])?,
-            from: credentials(from_user, from_password, [FROM_USER, FROM_PASSWORD])?,
+            from: Some(from.map_err(wrong([FROM_USER, FROM_PASSWORD]))?),
+            ..account
         })
     }
 }
@@ -190,7 +211,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::secret::Secret;
 
     fn password(credentials: &Credentials) -> &str {
         match credentials {
@@ -202,13 +222,9 @@ mod tests {
     fn read(csv: &str) -> Vec<[String; 4]> {
         let accounts = parse(csv.as_bytes()).unwrap();
         let parts = |account: &Account| {
-            [
-                account.to.user(),
-                password(&account.to),
-                account.from.user(),
-                password(&account.from),
-            ]
-            .map(str::to_owned)
+            let from = account.from.as_ref().unwrap();
+            let to = account.password.as_ref().map_or("", Secret::reveal);
+            [&account.user, to, from.user(), password(from)].map(str::to_owned)
         };
         accounts.iter().map(parts).collect()
     }
@@ -229,6 +245,10 @@ mod tests {
         assert_eq!(
             read("user,password,from_user\nalice,#s,\n#x,y,z\n"),
             [["alice", "#s", "alice", "#s"], ["#x", "y", "z", "y"]]
+        );
+        assert_eq!(
+            read("user,password,from_user,from_password\nalice,,al,old\nbob,,,x\n"),
+            [["alice", "", "al", "old"], ["bob", "", "bob", "x"]]
         );
     }
 
@@ -264,7 +284,7 @@ mod tests {
             ),
             (
                 "user,password\nalice,\n",
-                "line 2: user and password: empty",
+                "line 2: from_user and from_password: empty",
             ),
             (
                 "user,password\nalice,\"s3cret\nx\"\n",

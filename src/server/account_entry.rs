@@ -134,14 +134,9 @@ impl Opening {
         // What is refused is what there was before it was tried: whatever is renewed
         // meanwhile is not.
         let stored = self.stored(visit).await;
-        let credentials = match &visit.admitted.account.delegate {
-            Some(delegate) if !visit.upstream.opens_by_name() => {
-                credentials.for_mailbox(delegate.clone())
-            }
-            _ => credentials,
-        };
-        let policy = Arc::clone(visit.policy);
         let upstream = visit.upstream;
+        let credentials = as_delegate(upstream.as_ref(), &visit.admitted.account, credentials);
+        let policy = Arc::clone(visit.policy);
         match upstream.login(credentials, self.client, policy).await {
             Ok(session) => {
                 attempt.accepted();
@@ -223,6 +218,30 @@ pub(super) fn maildrop_of(account: &Account, realm: Option<&str>, policy: &Polic
     let mailbox = account_in(realm, account.mailbox());
     let which = format!("{} {mailbox}", account.created);
     Shown::of(&account.address, &which, policy)
+}
+
+/// Where the token decides what opens, the mailbox of somebody else is one that he
+/// shares: such an account's policy says so.
+pub fn share(upstream: &dyn Upstream, account: &Account, policy: &mut Arc<Policy>) {
+    if !upstream.opens_by_name()
+        && let Some(delegate) = &account.delegate
+        && !delegate.eq_ignore_ascii_case(account.mailbox())
+    {
+        Arc::make_mut(policy).shared = Some(account.mailbox().to_owned());
+    }
+}
+
+/// An account's credentials as its upstream takes them: where the token decides what
+/// opens, they are the delegate's.
+pub fn as_delegate(
+    upstream: &dyn Upstream,
+    account: &Account,
+    credentials: Credentials,
+) -> Credentials {
+    match &account.delegate {
+        Some(delegate) if !upstream.opens_by_name() => credentials.for_mailbox(delegate.clone()),
+        _ => credentials,
+    }
 }
 
 /// Names how an account came to its credentials: by whoever signed in, and what was

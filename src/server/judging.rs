@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::account_entry::{Shut, Visit, maildrop_of, unusable};
+use super::account_entry::{Shut, Visit, maildrop_of, share, unusable};
 use super::claim::{By, Claim, Unclear};
 use super::guard::Guess;
 use super::opening::{Entered, Opening, Refused, UpstreamConnection};
@@ -148,14 +148,7 @@ impl Opening {
         let upstream = context
             .upstream_of(&account.home)
             .map_err(|error| self.failed(user, "accounts", &error))?;
-        // Where the token decides what opens, the mailbox of somebody else is one
-        // that he shares.
-        if !upstream.opens_by_name()
-            && let Some(delegate) = &account.delegate
-            && !delegate.eq_ignore_ascii_case(account.mailbox())
-        {
-            Arc::make_mut(&mut rules.policy).shared = Some(account.mailbox().to_owned());
-        }
+        share(upstream.as_ref(), account, &mut rules.policy);
         let guard = &context.guard;
         let mailbox = account.mailbox().to_owned();
         let maildrop = account_in(upstream.realm(), &mailbox);

@@ -35,6 +35,7 @@ mod record;
 mod refusal;
 pub mod tls;
 
+pub use account_entry::{as_delegate, share};
 use config::{Config, Security};
 use connection::Context;
 use guard::{Guard, HeldUp};

@@ -79,9 +79,20 @@ pub struct Unreadable {
     problem: String,
 }
 
+/// A login of somebody with an account comes under no rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountRulesError {
+    /// The user name asks for a folder that cannot be.
+    #[error(transparent)]
+    Folder(#[from] FolderNameError),
+    /// Those of the account cannot be read.
+    #[error("its rules cannot be read: {0}")]
+    Unreadable(#[from] Unreadable),
+}
+
 impl Rules {
     /// Puts what an account's own rules say above these.
-    pub fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
+    pub(super) fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
         fn unreadable(key: &'static str) -> impl Fn(String) -> Unreadable {
             move |problem| Unreadable { key, problem }
         }
@@ -265,6 +276,32 @@ impl Policies {
             terms,
             source,
         })
+    }
+
+    /// What an account of popgate's own may be called that a user name means: the
+    /// first one that there is.
+    pub fn names(&self, name: &str) -> Vec<String> {
+        let (_, whole) = without_recent(name);
+        let user = self.asked(name, false).ok().map(|asked| asked.user);
+        let user = user.filter(|user| user != whole);
+        std::iter::once(whole.to_owned()).chain(user).collect()
+    }
+
+    /// The rules of a login under this name to an account of popgate's own, with the
+    /// folder and the window that the name asks for, and whose the general ones are.
+    pub fn of_account(
+        &self,
+        account: &accounts::Account,
+        name: &str,
+    ) -> Result<(Rules, Source), AccountRulesError> {
+        let (_, whole) = without_recent(name);
+        let is_whole = whole.to_lowercase() == account.address;
+        let asked = self.asked(name, is_whole)?;
+        let (rules, source) = self.sourced(&account.address);
+        let mut rules = rules.clone();
+        rules.put_above(&account.rules)?;
+        self.grant(&asked, &mut rules);
+        Ok((rules, source))
     }
 
     /// Takes a login's name apart. `is_whole`: somebody is called so, whatever the

@@ -4,20 +4,20 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, BufWriter};
 use std::path::Path;
 
-use super::{Mailboxes, Meter};
+use super::{Mailboxes, Meter, Shut};
 use crate::import::comparison;
 use crate::import::file::{self, Row};
-use crate::maildrop::{DeletePolicy, FolderNameError, Maildrop, Message, Policy, UniqueId, Window};
-use crate::sasl::Credentials;
+use crate::maildrop::{DeletePolicy, Maildrop, Message, Policy, UniqueId, Window};
+use crate::secret::Secret;
 use crate::store::{Access, FolderKey, Kept, StoreError, write_whole};
 use crate::upstream::{UpstreamError, UpstreamSession};
 
 /// Why nothing was exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The user name asks for a folder that cannot be.
+    /// The mailbox does not open.
     #[error("{0}")]
-    Folder(#[from] FolderNameError),
+    Shut(#[from] Shut),
     /// The maildrop cannot be read.
     #[error("upstream: {0}")]
     Upstream(#[from] UpstreamError),
@@ -43,10 +43,12 @@ pub enum ExportError {
 pub async fn export(
     mailboxes: &Mailboxes,
     access: &Access,
-    credentials: Credentials,
+    user: &str,
+    password: Option<&Secret>,
     to: Option<&Path>,
 ) -> Result<usize, ExportError> {
-    let (credentials, policy) = mailboxes.admit(credentials)?;
+    let door = mailboxes.door(user, password).await?;
+    let policy = door.policy.clone();
     // What is hidden by a keyword is only seen to be where it is the policy.
     let hides = policy.delete == DeletePolicy::Hide;
     // What lies outside a window today may be shown tomorrow.
@@ -57,7 +59,7 @@ pub async fn export(
     if hides {
         policy.delete = DeletePolicy::Hide;
     }
-    let mut session = mailboxes.login(credentials, policy).await?;
+    let mut session = mailboxes.login(&door, policy).await?;
     let maildrop = session.snapshot().await?;
     let served = match access {
         // The session has the store.

@@ -53,6 +53,13 @@ impl Terminal {
         &self.seen
     }
 
+    /// Reads until `text` stands there so many times.
+    fn wait_for_again(&mut self, text: &str, times: usize) {
+        while self.seen.matches(text).count() < times {
+            assert!(self.read(), "no {text:?} again in:\n{}", self.seen);
+        }
+    }
+
     fn read(&mut self) -> bool {
         let mut octets = [0; 4096];
         // A terminal without its other side is an error.
@@ -139,6 +146,7 @@ fn a_pasted_address_may_be_longer_than_a_line_of_the_terminal() {
     // First something else: it is asked for again.
     terminal.keys("http://elsewhere.example/?code=x\r");
     terminal.wait_for("not the address where the browser ends");
+    terminal.wait_for_again("Paste it here: ", 2);
     // A terminal's own editing ends at 4,096 characters.
     let filler = "x".repeat(6000);
     terminal.keys(&format!("{back}&filler={filler}\r"));
