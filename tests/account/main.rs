@@ -13,6 +13,7 @@ mod managing;
 mod provider;
 mod sign_in;
 mod terminal;
+mod unique_ids;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
