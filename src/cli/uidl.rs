@@ -94,7 +94,7 @@ pub(super) struct ImportArguments {
     )]
     from_ca_file: Option<OsString>,
     /// Whose unique ids; the password is in POPGATE_PASSWORD, in a file, or typed
-    /// at the prompt
+    /// at the prompt. Where the user has an account, none is needed
     #[arg(
         long,
         value_name = "USER",
@@ -117,7 +117,8 @@ pub(super) struct ImportArguments {
     )]
     from_password_file: Option<OsString>,
     /// Import many accounts, one after the other: a CSV file with the columns
-    /// user,password and, where they are others, from_user,from_password
+    /// user,password and, where they are others, from_user,from_password. The
+    /// password may be empty where the user has an account
     #[arg(long, value_name = "CSV")]
     accounts: Option<OsString>,
     /// Compare every header: trust no size
@@ -139,7 +140,7 @@ pub(super) struct ExportArguments {
     #[command(flatten)]
     options: Options,
     /// Whose unique ids; the password is in POPGATE_PASSWORD, in a file, or typed
-    /// at the prompt
+    /// at the prompt. Where the user has an account, none is needed
     #[arg(long, value_name = "USER")]
     user: String,
     #[command(flatten)]
