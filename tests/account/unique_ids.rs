@@ -2,16 +2,17 @@
 //! served to devices, and no password of the mailbox is known.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use popgate::accounts::{Accounts, Alarm, Config, Credential, Providers};
 use popgate::store::Access;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::provider::Provider;
-use super::support::servers::Dovecot;
+use super::support::servers::{Dovecot, scripts};
 use super::support::{Gateway, messages};
 use super::{Run, Site, run};
 
@@ -321,4 +322,58 @@ fn the_folder_of_a_user_name_counts_above_those_of_the_account() {
     let mut pop3 = gateway.pop3();
     pop3.login(&junk, &password);
     assert_eq!(pop3.unique_ids(), moving.old_ids()[1..2]);
+}
+
+/// popgate itself may open every mailbox: before anybody has an account, and after.
+#[test]
+fn where_popgate_gets_into_every_mailbox_ids_come_before_the_account() {
+    let Some(moving) = Move::begin() else {
+        return;
+    };
+    let Provider { server, dovecot } = &moving.provider;
+    let who = "popgate@project.example.org";
+    let (key, public_key) = rsa_key();
+    server.add_client(json!({"client_id": who, "public_key": public_key, "key_id": "k1"}));
+    let site = Site::new(&format!(
+        "default_provider = \"own\"\n[provider.own]\ngrant = \"service-account\"\n\
+         upstream = {:?}\nca_file = {:?}\ntoken_url = \"{}\"\nscopes = [\"mail\"]\n\
+         certificate_key_file = \"service.json\"\n",
+        dovecot.imaps_url(),
+        dovecot.ca_file(),
+        server.url("token"),
+    ));
+    let file = json!({"client_email": who, "private_key": key, "private_key_id": "k1"});
+    site.write_secret("service.json", &file.to_string());
+    assert_eq!(report(run(moving.import(&site, &[])))["frozen"], 5);
+    let before = exported(&site, None);
+    assert_eq!(&before[..5], moving.old_ids());
+    let added = site.run(&["add", ALICE, "--json"]).objects().remove(0);
+    let password = added["device"]["password"].as_str().unwrap();
+    let gateway = site.serve();
+    assert_eq!(served(&gateway, password), before);
+    assert_eq!(report(run(moving.import(&site, &[])))["already_frozen"], 5);
+}
+
+/// Private and public, in PEM.
+fn rsa_key() -> (String, String) {
+    let openssl = |arguments: &[&str], input: &str| {
+        let mut child = Command::new(scripts().join("run"))
+            .arg("openssl")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "openssl {arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let bits = "rsa_keygen_bits:2048";
+    let private = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", bits], "");
+    let public = openssl(&["pkey", "-pubout"], &private);
+    (private, public)
 }
