@@ -257,7 +257,8 @@ const MOST_TRIES: u32 = 100;
 
 /// The name of an account's row.
 fn key(address: &str) -> String {
-    address.to_lowercase()
+    // Blanks around it are a slip: what is typed with it is no affair of any upstream's.
+    address.trim().to_lowercase()
 }
 
 /// The account in a row.

@@ -69,8 +69,13 @@ impl Terminal {
         count > 0
     }
 
+    /// Types beside what is read: a terminal takes no more keys while nobody reads what
+    /// the program shows of them.
     fn keys(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).unwrap();
+        let mut master = self.master.try_clone().unwrap();
+        let keys = keys.to_owned();
+        // Where the program has ended meanwhile, what follows shows it.
+        std::thread::spawn(move || master.write_all(keys.as_bytes()));
     }
 
     /// Its exit code, and everything that stood on the screen.
