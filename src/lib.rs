@@ -13,15 +13,16 @@
 //! | `web` | over HTTP: metrics, readiness, autoconfiguration of clients, enrolment | `accounts`, `oauth2`, `secret`, `metrics` |
 //! | `server` | listeners, and the driver of each connection | `pop3`, `upstream`, `accounts`, `maildrop`, `sasl`, `metrics`, `secret` |
 //! | `import` | the unique ids of an old POP3 server: reading and matching them | `upstream`, `store`, `maildrop`, `sasl`, `secret` |
-//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl`, `metrics` |
+//! | `upstream` | the seam, and the protocols behind it: `imap`, `jmap` | `store`, `maildrop`, `sasl`, `http_failure`, `metrics` |
 //! | `pop3` | the protocol, pure: no I/O, no clock | `maildrop`, `sasl` |
-//! | `accounts` | who may log in, and with what upstream credentials | `oauth2`, `store`, `sasl`, `metrics`, `secret` |
-//! | `oauth2` | tokens from a provider's authorisation server | `secret` |
+//! | `accounts` | who may log in, and with what upstream credentials | `oauth2`, `store`, `sasl`, `http_failure`, `metrics`, `secret` |
+//! | `oauth2` | tokens from a provider's authorisation server | `http_failure`, `secret` |
 //! | `sasl` | mechanisms, pure, both directions | `secret` |
 //! | `store` | what must last, and what may be lost, in the state folder | `maildrop` |
 //! | `maildrop` | messages, unique ids, updates, pure | – |
 //! | `secret` | text that is never printed | – |
 //! | `metrics` | everything that is counted | – |
+//! | `http_failure` | why an HTTP request came to nothing | – |
 //! | `logging` | the form of a log line, and what is logged | – |
 //!
 //! Each module owns its `Config`; only the program itself (`main`, `cli`,
@@ -32,6 +33,7 @@ pub mod accounts;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod http_failure;
 pub mod import;
 pub mod logging;
 pub mod maildrop;

@@ -6,7 +6,6 @@
 //! password is wrong for that.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::CredentialError;
+use crate::http_failure::HttpFailure;
 use crate::oauth2::is_loopback;
 use crate::secret::Secret;
 
@@ -220,30 +220,16 @@ fn outage(problem: &str) -> CredentialError {
     CredentialError::Temporary(format!("the external check: {problem}"))
 }
 
-/// What it means that there is no answer. Nothing of the request is in it.
+/// What it means that there is no answer.
 fn blame(error: &reqwest::Error) -> CredentialError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>();
-        let inner = inner.and_then(std::io::Error::get_ref);
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(rustls::Error::InvalidCertificate(problem)) = tls {
-            return CredentialError::Misconfigured(format!(
-                "the external check: its certificate does not verify: {problem}"
-            ));
-        }
-        cause = error.source();
+    match HttpFailure::of(error) {
+        HttpFailure::Certificate(tls) => CredentialError::Misconfigured(format!(
+            "the external check: its certificate does not verify: {tls}"
+        )),
+        HttpFailure::TimedOut => outage("no answer in time"),
+        HttpFailure::NoConnection => outage("cannot connect"),
+        HttpFailure::Tls(_) | HttpFailure::Lost => outage("no answer"),
     }
-    outage(if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
-        "cannot connect"
-    } else {
-        "no answer"
-    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! One request and its answer: bounded in time and size, without redirects, to
 //! https, or http on loopback.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +11,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::TokenError;
+use crate::http_failure::HttpFailure;
 
 /// Octets of the largest answer that is read.
 const LARGEST_ANSWER: usize = 256 * 1024;
@@ -180,37 +180,15 @@ pub(super) fn temporary(reason: &str) -> TokenError {
 
 /// A certificate that does not verify needs somebody; all else may pass.
 fn failed(error: &reqwest::Error) -> TokenError {
-    let mut source = error.source();
-    while let Some(inner) = source {
-        match tls_error(inner) {
-            Some(
-                tls @ (rustls::Error::InvalidCertificate(_)
-                | rustls::Error::NoCertificatesPresented),
-            ) => {
-                let reason: String = format!("TLS: {tls}").escape_debug().take(160).collect();
-                return TokenError::Misconfigured(reason);
-            }
-            Some(_) => return temporary("TLS failed"),
-            None => source = inner.source(),
+    match HttpFailure::of(error) {
+        HttpFailure::Certificate(tls) => {
+            let reason: String = format!("TLS: {tls}").escape_debug().take(160).collect();
+            TokenError::Misconfigured(reason)
         }
-    }
-    temporary(if error.is_timeout() {
-        "no connection in time"
-    } else if error.is_connect() {
-        "cannot connect"
-    } else {
-        "connection lost"
-    })
-}
-
-/// I/O errors wrap others, also each other, where `source` does not show them.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut error = error;
-    loop {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls);
-        }
-        error = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+        HttpFailure::Tls(_) => temporary("TLS failed"),
+        HttpFailure::TimedOut => temporary("no connection in time"),
+        HttpFailure::NoConnection => temporary("cannot connect"),
+        HttpFailure::Lost => temporary("connection lost"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! HTTP with credentials: bounded answers, no redirects but for the session
 //! resource, and one place where statuses become errors.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::clients::{Clients, Lane};
 use super::config::Config;
 use super::rounds::Rounds;
 use super::{Shared, retry_after};
+use crate::http_failure::HttpFailure;
 use crate::metrics::Metrics;
 use crate::sasl::{Credentials, Digest};
 use crate::upstream::{Reason, UpstreamError};
@@ -395,36 +395,14 @@ fn authorization(credentials: &Credentials) -> Result<HeaderValue, UpstreamError
 /// the operator, anything else may be an outage. The error's own text is not
 /// used: it may quote the URL.
 fn failed(error: &reqwest::Error) -> UpstreamError {
-    let mut source = error.source();
-    while let Some(inner) = source {
-        match tls_error(inner) {
-            Some(
-                tls @ (rustls::Error::InvalidCertificate(_)
-                | rustls::Error::NoCertificatesPresented),
-            ) => {
-                return UpstreamError::Misconfigured(Reason::quoting("TLS", &format!("{tls:?}")));
-            }
-            Some(tls) => return UpstreamError::temporary(Reason::quoting("TLS", &tls.to_string())),
-            None => source = inner.source(),
+    match HttpFailure::of(error) {
+        HttpFailure::Certificate(tls) => {
+            UpstreamError::Misconfigured(Reason::quoting("TLS", &format!("{tls:?}")))
         }
-    }
-    UpstreamError::temporary(if error.is_connect() {
-        "cannot connect"
-    } else if error.is_timeout() {
-        "no connection in time"
-    } else {
-        "connection lost"
-    })
-}
-
-/// I/O errors wrap others, also each other, where `source` does not show them.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut error = error;
-    loop {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls);
-        }
-        error = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+        HttpFailure::Tls(tls) => UpstreamError::temporary(Reason::quoting("TLS", &tls.to_string())),
+        HttpFailure::TimedOut => UpstreamError::temporary("no connection in time"),
+        HttpFailure::NoConnection => UpstreamError::temporary("cannot connect"),
+        HttpFailure::Lost => UpstreamError::temporary("connection lost"),
     }
 }
 
