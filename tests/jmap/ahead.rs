@@ -318,14 +318,13 @@ fn a_server_that_asked_for_a_pause_is_asked_for_less_afterwards() {
         .start();
     let gateway = front(&server, &[]);
     let mut pop3 = alice(&gateway);
-    for number in [1, 2] {
+    // Who leaves before the refusal is there takes the downloads ahead along, and
+    // nobody hears of it. The reply to the last of these comes behind it.
+    for number in 1..=5 {
         if pop3.command(&format!("RETR {number}")).starts_with("+OK") {
             pop3.multiline();
         }
     }
-    wait_until("nothing is downloaded ahead", || {
-        downloads(&server).contains_key(&5)
-    });
     drop(pop3);
     std::thread::sleep(Duration::from_millis(1500));
     furthest.store(0, Ordering::SeqCst);
