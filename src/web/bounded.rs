@@ -137,6 +137,16 @@ impl Life {
         self.times().end
     }
 
+    /// Changes the times, unless they are over: a life that has ended does not begin
+    /// again, although its request may just have been read, or be answered still.
+    fn change(&self, change: impl FnOnce(&mut Times, Instant)) {
+        let now = Instant::now();
+        let mut times = self.times();
+        if times.end > now {
+            change(&mut times, now);
+        }
+    }
+
     fn quiet_since(&self) -> Option<Instant> {
         let Times { end, quiet_since } = *self.times();
         // Not once more what has been ended.
@@ -144,7 +154,7 @@ impl Life {
     }
 
     fn over(&self) {
-        self.times().end = Instant::now();
+        self.change(|times, now| times.end = now);
         self.waker.wake();
     }
 }
@@ -165,23 +175,24 @@ impl Peer {
 
     /// All of it is there, and it is being answered.
     pub(super) fn heard(&self) {
-        self.life.times().quiet_since = None;
+        self.life.change(|times, _| times.quiet_since = None);
     }
 
     /// The connection ends so much later than now, and no sooner than it would
     /// have.
     pub(super) fn extend(&self, time: Duration) {
-        let mut times = self.life.times();
-        times.end = times.end.max(Instant::now() + time);
+        self.life
+            .change(|times, now| times.end = times.end.max(now + time));
     }
 
     /// The request is answered. The connection ends so much later than now.
     pub(super) fn answered(&self, time: Duration) {
-        let now = Instant::now();
-        *self.life.times() = Times {
-            end: now + time,
-            quiet_since: Some(now),
-        };
+        self.life.change(|times, now| {
+            *times = Times {
+                end: now + time,
+                quiet_since: Some(now),
+            }
+        });
     }
 }
 
@@ -213,14 +224,16 @@ impl Connection {
         self.life.waker.register(context.waker());
         loop {
             let end = self.life.end();
+            // Not by the timer, which is up to a millisecond late.
+            if end <= Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             if self.timer.deadline() != end {
                 self.timer.as_mut().reset(end);
             }
-            match self.timer.as_mut().poll(context) {
-                Poll::Pending => return Ok(()),
-                // It may have been put off meanwhile.
-                Poll::Ready(()) if self.life.end() > Instant::now() => {}
-                Poll::Ready(()) => return Err(io::ErrorKind::TimedOut.into()),
+            // The end may have been put off meanwhile.
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Ok(());
             }
         }
     }
@@ -277,6 +290,34 @@ impl AsyncWrite for Connection {
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
             // Nothing was said yet.
             Stream::Handshake(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An end comes while a request is read, or answered, on another thread.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_does_not_begin_again() {
+        let changes: [fn(&Peer); 4] = [
+            Peer::asked,
+            Peer::heard,
+            |peer| peer.extend(LIFETIME),
+            |peer| peer.answered(LIFETIME),
+        ];
+        for change in changes {
+            let peer = Peer {
+                address: SocketAddr::from(([127, 0, 0, 1], 1)),
+                life: Arc::new(Life::new()),
+            };
+            change(&peer);
+            assert!(peer.life.end() > Instant::now());
+            peer.life.over();
+            change(&peer);
+            assert!(peer.life.end() <= Instant::now());
+            assert_eq!(peer.life.quiet_since(), None);
         }
     }
 }
