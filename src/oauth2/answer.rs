@@ -46,6 +46,9 @@ pub(super) struct Problem {
     /// none.
     pub code: String,
     pub meaning: TokenError,
+    /// A refresh token that is good, beside what is not: the one before it may be no
+    /// longer.
+    pub refresh: Option<Secret>,
 }
 
 impl Problem {
@@ -54,6 +57,17 @@ impl Problem {
         let is_it = |reason: &str| reason.contains("AADSTS700025");
         self.code == "invalid_client"
             && matches!(&self.meaning, TokenError::Misconfigured(reason) if is_it(reason))
+    }
+}
+
+/// Without a code.
+impl From<TokenError> for Problem {
+    fn from(meaning: TokenError) -> Self {
+        Self {
+            code: String::new(),
+            meaning,
+            refresh: None,
+        }
     }
 }
 
@@ -81,8 +95,8 @@ pub(super) fn read(answer: &Answer, shown: &[&Secret]) -> Result<Granted, Proble
         return Err(problem(answer, failure, shown));
     }
     granted(answer, now()).map_err(|meaning| Problem {
-        code: String::new(),
-        meaning,
+        refresh: refresh_alone(&answer.body),
+        ..Problem::from(meaning)
     })
 }
 
@@ -97,17 +111,7 @@ fn granted(answer: &Answer, now: i64) -> Result<Granted, TokenError> {
     let access = Secret::new(success.access_token);
     let refresh = success.refresh_token.map(Secret::new);
     let refresh = refresh.filter(|token| !token.reveal().is_empty());
-    // RFC 6750 §2.1, RFC 6749 appendices A.12 and A.17: else they could become part of a
-    // command or a header.
-    let is_token = |token: &Secret, octet: fn(&u8) -> bool| {
-        let octets = token.reveal().as_bytes();
-        !octets.is_empty() && octets.len() <= LONGEST_TOKEN && octets.iter().all(octet)
-    };
-    let is_visible = |octet: &u8| octet.is_ascii_graphic();
-    let is_printable = |octet: &u8| matches!(octet, b' '..=b'~');
-    if !is_token(&access, is_visible)
-        || !refresh.as_ref().is_none_or(|it| is_token(it, is_printable))
-    {
+    if !is_access_token(&access) || !refresh.as_ref().is_none_or(is_refresh_token) {
         return Err(temporary("the answer holds a token that is none"));
     }
     Ok(Granted {
@@ -116,6 +120,32 @@ fn granted(answer: &Answer, now: i64) -> Result<Granted, TokenError> {
         refresh,
         id_token: success.id_token.map(Secret::new),
     })
+}
+
+/// The refresh token of an answer that is of no use otherwise.
+fn refresh_alone(body: &[u8]) -> Option<Secret> {
+    #[derive(Deserialize)]
+    struct Alone {
+        refresh_token: String,
+    }
+    let alone: Alone = serde_json::from_slice(body).ok()?;
+    Some(Secret::new(alone.refresh_token)).filter(is_refresh_token)
+}
+
+/// RFC 6750 §2.1, RFC 6749 appendix A.12: else it could become part of a command or
+/// a header.
+fn is_access_token(token: &Secret) -> bool {
+    is_token(token, |octet| octet.is_ascii_graphic())
+}
+
+/// RFC 6749 appendix A.17.
+fn is_refresh_token(token: &Secret) -> bool {
+    is_token(token, |octet| matches!(octet, b' '..=b'~'))
+}
+
+fn is_token(token: &Secret, octet: fn(&u8) -> bool) -> bool {
+    let octets = token.reveal().as_bytes();
+    !octets.is_empty() && octets.len() <= LONGEST_TOKEN && octets.iter().all(octet)
 }
 
 /// Seconds: a number, or one in a string, as some servers write it.
@@ -149,10 +179,7 @@ fn problem(answer: &Answer, failure: Option<Failure>, shown: &[&Secret]) -> Prob
             // Not a word of OAuth: something stands in between.
             _ => later(reason),
         };
-        return Problem {
-            code: String::new(),
-            meaning,
-        };
+        return Problem::from(meaning);
     };
     let code = failure.error;
     let mut reason = plain(&code, shown);
@@ -182,7 +209,11 @@ fn problem(answer: &Answer, failure: Option<Failure>, shown: &[&Secret]) -> Prob
             _ => TokenError::Misconfigured(reason),
         }
     };
-    Problem { code, meaning }
+    Problem {
+        code,
+        meaning,
+        refresh: None,
+    }
 }
 
 fn is_passing(status: StatusCode) -> bool {
@@ -351,6 +382,31 @@ mod tests {
         assert!(matches!(meaning(200, &deep), TokenError::Temporary { .. }));
         let mac = r#"{"access_token":"a","token_type":"mac"}"#;
         assert!(matches!(meaning(200, mac), TokenError::Misconfigured(_)));
+    }
+
+    #[test]
+    fn a_refresh_token_is_good_whatever_is_beside_it() {
+        let answered = |status, body: Value| match said(status, body.to_string()) {
+            Ok(_) => panic!("taken for tokens"),
+            Err(problem) => problem.refresh,
+        };
+        let beside = |body| answered(200, body);
+        for body in [
+            json!({"refresh_token": "r"}),
+            json!({"refresh_token": "r", "access_token": 7}),
+            json!({"refresh_token": "r", "access_token": "a b"}),
+            json!({"refresh_token": "r", "access_token": "a", "token_type": "mac"}),
+            json!({"refresh_token": "r", "access_token": "a", "id_token": []}),
+        ] {
+            assert_eq!(beside(body), Some("r".into()));
+        }
+        for refresh in [json!(""), json!("a\nb"), json!(7)] {
+            assert_eq!(beside(json!({"refresh_token": refresh})), None);
+        }
+        // An error is one.
+        let error = json!({"error": "invalid_grant", "refresh_token": "r"});
+        assert_eq!(beside(error), None);
+        assert_eq!(answered(500, json!({"refresh_token": "r"})), None);
     }
 
     proptest::proptest! {

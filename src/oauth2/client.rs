@@ -22,8 +22,8 @@ use super::form::Form;
 use super::http::{Http, bearer, check, sensitive, temporary};
 use super::identity::{Claims, Expected, same_issuer};
 use super::{
-    AuthorizationRequest, ClientProof, DeviceAuthorization, Grant, Registration, TokenError,
-    Tokens, random,
+    AuthorizationRequest, ClientProof, DeviceAuthorization, Grant, NotRefreshed, Registration,
+    TokenError, Tokens, random,
 };
 use crate::secret::Secret;
 
@@ -301,11 +301,11 @@ impl Client {
 
     /// New tokens for a refresh token (RFC 6749 §6). [`Tokens::refresh`] is the one
     /// to keep from now on: the same where the provider gave none. One request; the
-    /// caller sees to it that there is one at a time.
-    pub async fn refresh(&self, refresh: &Secret) -> Result<Tokens, TokenError> {
+    /// caller sees to it that there is one at a time, and keeps what a failure brings
+    /// ([`NotRefreshed::refresh`]).
+    pub async fn refresh(&self, refresh: &Secret) -> Result<Tokens, NotRefreshed> {
         let form = Form::new("refresh_token").with_secret("refresh_token", refresh);
-        let granted = self.ask(form).await.map_err(|problem| problem.meaning)?;
-        let mut tokens = granted.into_tokens(None);
+        let mut tokens = self.ask(form).await?.into_tokens(None);
         tokens.refresh.get_or_insert_with(|| refresh.clone());
         Ok(tokens)
     }
@@ -484,15 +484,10 @@ impl Client {
     }
 
     async fn ask_as(&self, form: Form, proof: &ClientProof) -> Result<Granted, Problem> {
-        let failed = |meaning| Problem {
-            code: String::new(),
-            meaning,
-        };
-        let (known, url) = self.token_endpoint().await.map_err(failed)?;
-        let proven = self.prove(form, proof, &known, &url);
-        let (form, authorization) = proven.map_err(failed)?;
+        let (known, url) = self.token_endpoint().await?;
+        let (form, authorization) = self.prove(form, proof, &known, &url)?;
         let answer = self.http.post(&url, form.text.to_string(), authorization);
-        let answer = answer.await.map_err(failed)?;
+        let answer = answer.await?;
         let shown: Vec<&Secret> = form.shown.iter().collect();
         answer::read(&answer, &shown)
     }

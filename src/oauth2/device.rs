@@ -110,18 +110,15 @@ mod tests {
     fn says(code: &str) -> Problem {
         Problem {
             code: code.to_owned(),
-            meaning: TokenError::Misconfigured(code.to_owned()),
+            ..Problem::from(TokenError::Misconfigured(code.to_owned()))
         }
     }
 
     fn fails(retry_after: Option<u64>) -> Problem {
-        Problem {
-            code: String::new(),
-            meaning: TokenError::Temporary {
-                reason: "down".into(),
-                retry_after: retry_after.map(Duration::from_secs),
-            },
-        }
+        Problem::from(TokenError::Temporary {
+            reason: "down".into(),
+            retry_after: retry_after.map(Duration::from_secs),
+        })
     }
 
     fn seconds(polling: &Polling) -> u64 {

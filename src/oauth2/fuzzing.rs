@@ -27,7 +27,10 @@ pub fn token_answer(status: u16, body: &[u8]) {
     };
     match read(&answer, &[&Secret::from(SHOWN)]) {
         Ok(granted) => good(&granted),
-        Err(problem) => said(&problem.meaning.to_string()),
+        Err(problem) => {
+            said(&problem.meaning.to_string());
+            good_to_refresh(problem.refresh.as_ref());
+        }
     }
     let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(body));
     let expected = Expected {
@@ -47,7 +50,11 @@ pub fn token_answer(status: u16, body: &[u8]) {
 fn good(granted: &Granted) {
     let access = granted.access.reveal();
     assert!(!access.is_empty() && access.bytes().all(|it| it.is_ascii_graphic()));
-    if let Some(refresh) = &granted.refresh {
+    good_to_refresh(granted.refresh.as_ref());
+}
+
+fn good_to_refresh(token: Option<&Secret>) {
+    if let Some(refresh) = token {
         let refresh = refresh.reveal();
         assert!(!refresh.is_empty() && !refresh.contains(char::is_control) && refresh.is_ascii());
     }

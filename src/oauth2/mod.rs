@@ -224,6 +224,26 @@ pub enum TokenError {
     Misconfigured(String),
 }
 
+/// There is no new access token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotRefreshed {
+    /// Why.
+    pub error: TokenError,
+    /// The refresh token from now on, where the answer held one beside what is no
+    /// access token.
+    pub refresh: Option<Secret>,
+}
+
+impl From<answer::Problem> for NotRefreshed {
+    fn from(problem: answer::Problem) -> Self {
+        Self {
+            error: problem.meaning,
+            refresh: problem.refresh,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

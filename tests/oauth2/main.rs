@@ -112,6 +112,12 @@ fn is_refused<T>(result: &Result<T, TokenError>) -> bool {
     matches!(result, Err(TokenError::Refused(_)))
 }
 
+/// What becomes of a refresh, and why.
+async fn refreshed(client: &Client, refresh: &Secret) -> Result<Tokens, TokenError> {
+    let refreshed = client.refresh(refresh).await;
+    refreshed.map_err(|failed| failed.error)
+}
+
 /// In seconds of Unix time.
 fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

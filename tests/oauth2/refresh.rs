@@ -21,10 +21,10 @@ async fn each_refresh_token_is_good_once() {
     assert_eq!((server.refreshes(), server.replays()), (3, 0));
     assert_eq!(server.live("alice@example.org"), 1);
     // A second use: somebody may have stolen it, and nothing of it is good any more.
-    let replayed = client.refresh(&first.refresh.unwrap()).await;
+    let replayed = refreshed(&client, &first.refresh.unwrap()).await;
     assert!(is_refused(&replayed), "{replayed:?}");
     assert_eq!(server.replays(), 1);
-    assert!(is_refused(&client.refresh(&last).await));
+    assert!(is_refused(&refreshed(&client, &last).await));
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn what_is_revoked_needs_somebody() {
     let client = client(&server);
     let refresh = signed_in(&server, &client).await.refresh.unwrap();
     server.revoke("alice@example.org");
-    let refreshed = client.refresh(&refresh).await;
+    let refreshed = refreshed(&client, &refresh).await;
     assert!(is_refused(&refreshed), "{refreshed:?}");
     assert!(!format!("{refreshed:?}").contains(refresh.reveal()));
 }
@@ -72,12 +72,15 @@ async fn who_is_to_blame() {
     let refresh = signed_in(&server, &client).await.refresh.unwrap();
     for error in ["invalid_client", "unauthorized_client", "invalid_scope"] {
         server.refuse_refresh(error, 1);
-        assert!(is_misconfigured(&client.refresh(&refresh).await), "{error}");
+        assert!(
+            is_misconfigured(&refreshed(&client, &refresh).await),
+            "{error}"
+        );
     }
     server.refuse_refresh("invalid_grant", 1);
-    assert!(is_refused(&client.refresh(&refresh).await));
+    assert!(is_refused(&refreshed(&client, &refresh).await));
     server.fault(json!({"error": "invalid_grant", "more": {"temporary": true}}));
-    assert!(is_temporary(&client.refresh(&refresh).await));
+    assert!(is_temporary(&refreshed(&client, &refresh).await));
     // None of it has cost the token.
     assert!(client.refresh(&refresh).await.is_ok());
 }
@@ -111,11 +114,28 @@ async fn tokens_that_are_none() {
     server.set(json!({"rotation": "none"}));
     for token in ["", "a b", "a\r\nA1 LOGOUT", "a\u{1}b", "\u{e4}"] {
         server.set(json!({"access_token": token}));
-        let refreshed = client.refresh(&refresh).await;
+        let refreshed = refreshed(&client, &refresh).await;
         assert!(is_temporary(&refreshed), "{token:?}: {refreshed:?}");
     }
     for (octets, good) in [(16 * 1024, true), (16 * 1024 + 1, false)] {
         server.set(json!({"access_token": "a".repeat(octets)}));
         assert_eq!(client.refresh(&refresh).await.is_ok(), good, "{octets}");
     }
+}
+
+#[tokio::test]
+async fn a_refresh_token_beside_what_is_no_access_token() {
+    let Some(server) = AuthorizationServer::start() else {
+        return;
+    };
+    let client = client(&server);
+    let first = signed_in(&server, &client).await.refresh.unwrap();
+    server.set(json!({"access_token": "a b"}));
+    let failed = client.refresh(&first).await.unwrap_err();
+    assert!(is_temporary::<()>(&Err(failed.error)));
+    let second = failed.refresh.unwrap();
+    assert_ne!(second, first);
+    server.set(json!({"access_token": null}));
+    assert!(client.refresh(&second).await.is_ok());
+    assert_eq!(server.replays(), 0);
 }

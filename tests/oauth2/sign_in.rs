@@ -113,7 +113,7 @@ async fn a_code_is_good_once_and_with_its_verifier_only() {
     let tokens = client.finish(&request, &redirect(), &good).await.unwrap();
     let again = client.finish(&request, &redirect(), &good).await;
     assert!(is_not_signed_in(&again), "{again:?}");
-    let refreshed = client.refresh(&tokens.refresh.unwrap()).await;
+    let refreshed = refreshed(&client, &tokens.refresh.unwrap()).await;
     assert!(is_refused(&refreshed), "{refreshed:?}");
 
     // The code of one browser with what was kept for another.

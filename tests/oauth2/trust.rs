@@ -63,7 +63,7 @@ async fn a_bad_certificate_gets_nothing() {
         let (port, received) = listener(&identity);
         let url = format!("https://localhost:{port}/token");
         let client = Client::new(registration_at(&url, &authority)).unwrap();
-        let refreshed = client.refresh(&"secret".into()).await;
+        let refreshed = refreshed(&client, &"secret".into()).await;
         assert!(is_misconfigured(&refreshed), "{refreshed:?}");
         assert!(received.lock().unwrap().is_empty());
     }
@@ -72,7 +72,7 @@ async fn a_bad_certificate_gets_nothing() {
     let url = format!("https://localhost:{port}/token");
     let registration = registration_at(&url, &authority);
     let client = Client::with_patience(registration, Duration::from_secs(1)).unwrap();
-    assert!(is_temporary(&client.refresh(&"secret".into()).await));
+    assert!(is_temporary(&refreshed(&client, &"secret".into()).await));
     assert!(!received.lock().unwrap().is_empty());
 }
 

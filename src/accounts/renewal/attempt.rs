@@ -98,7 +98,7 @@ impl Attempt {
                 Ok(false) => continue,
                 Err(error) => return spare.ok_or_else(|| cannot_store(&error)).map(Some),
             }
-            match self.ask(&provider, refresh, tokens).await {
+            match self.ask(&provider, access, refresh, tokens).await {
                 Ok(unstored) => {
                     flight.unstored = Some(unstored);
                     if forced {
@@ -106,7 +106,12 @@ impl Attempt {
                     }
                     asked = true;
                 }
-                Err(error) => {
+                Err(Unanswered { error, rotated }) => {
+                    if rotated.is_some() {
+                        flight.unstored = rotated;
+                        // Said, and tried again, where that fails.
+                        let _ = self.accounts.settle(&self.address, &mut flight).await;
+                    }
                     let Some((why, retry_after)) = Failure::of(&error) else {
                         pauses.answered(&provider.name, &self.address);
                         let now_there = self.account().await?;
@@ -223,21 +228,47 @@ impl Attempt {
         }
     }
 
+    /// `there`: the access token that is stored.
     async fn ask(
         &self,
         provider: &Provider,
+        there: Secret,
         refresh: Secret,
         tokens: &SealedTokens,
-    ) -> Result<Unstored, TokenError> {
+    ) -> Result<Unstored, Unanswered> {
         let Entry::OAuth(client) = &provider.entry else {
-            return Err(TokenError::Misconfigured("not an OAuth provider".into()));
+            let error = TokenError::Misconfigured("not an OAuth provider".into());
+            return Err(Unanswered {
+                error,
+                rotated: None,
+            });
+        };
+        let got = |access: Secret, expires_at: i64, refresh: Secret| Unstored {
+            replaced: tokens.refreshed,
+            tokens: PlainTokens {
+                refresh: Some(refresh),
+                access,
+                expires_at,
+                signed_in: tokens.signed_in,
+                refreshed: now(),
+            },
+            told: false,
         };
         let Tokens {
             access,
             expires_at,
             refresh: rotated,
             identity: _,
-        } = client.refresh(&refresh).await?;
+        } = match client.refresh(&refresh).await {
+            Ok(tokens) => tokens,
+            Err(failed) => {
+                let rotated = failed.refresh.filter(|it| *it != refresh);
+                return Err(Unanswered {
+                    error: failed.error,
+                    rotated: rotated.map(|it| got(there, tokens.expires_at, it)),
+                });
+            }
+        };
         self.accounts
             .renewals
             .pauses
@@ -250,18 +281,15 @@ impl Attempt {
             rotated = rotated.is_some(),
             "tokens renewed"
         );
-        Ok(Unstored {
-            replaced: tokens.refreshed,
-            tokens: PlainTokens {
-                refresh: Some(rotated.unwrap_or(refresh)),
-                access,
-                expires_at,
-                signed_in: tokens.signed_in,
-                refreshed: now(),
-            },
-            told: false,
-        })
+        Ok(got(access, expires_at, rotated.unwrap_or(refresh)))
     }
+}
+
+/// The provider gave no access token.
+struct Unanswered {
+    error: TokenError,
+    /// The tokens that are stored, with a new refresh token that came all the same.
+    rotated: Option<Unstored>,
 }
 
 impl Account {

@@ -29,6 +29,8 @@ struct State {
     is_revoked: bool,
     rotates: bool,
     answers: VecDeque<(u16, String)>,
+    /// Writes the next tokens.
+    words: Option<fn(&str, &str) -> String>,
 }
 
 /// Of access tokens, in seconds.
@@ -105,6 +107,11 @@ impl TokenEndpoint {
     /// The next request is answered so.
     pub fn answers(&self, status: u16, body: &str) {
         self.state().answers.push_back((status, body.to_owned()));
+    }
+
+    /// The next tokens, access and refresh, are given in these words.
+    pub fn gives(&self, words: fn(&str, &str) -> String) {
+        self.state().words = Some(words);
     }
 
     /// The grant is no longer good.
@@ -203,11 +210,15 @@ impl State {
             }
         }
         let (access, refresh) = self.give();
-        let body = format!(
-            r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":{LIFETIME},"refresh_token":"{refresh}"}}"#
-        );
-        (200, body)
+        let words = self.words.take().unwrap_or(usual);
+        (200, words(&access, &refresh))
     }
+}
+
+fn usual(access: &str, refresh: &str) -> String {
+    format!(
+        r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":{LIFETIME},"refresh_token":"{refresh}"}}"#
+    )
 }
 
 /// The form that was posted.

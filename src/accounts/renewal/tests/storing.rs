@@ -81,6 +81,37 @@ async fn tokens_that_the_disk_does_not_take_are_held_and_not_used() {
 }
 
 #[tokio::test]
+async fn a_new_refresh_token_is_kept_though_the_access_token_is_none() {
+    let endpoint = TokenEndpoint::start().await;
+    let fixture = Fixture::with(at(&endpoint));
+    let accounts = &fixture.accounts;
+    let admitted = enrolled(accounts, &endpoint, true).await;
+    let before = stored(accounts).await;
+    endpoint.gives(|_, refresh| format!(r#"{{"access_token":"a b","refresh_token":"{refresh}"}}"#));
+    assert!(is_temporary(&accounts.credentials(&admitted).await));
+    let after = again(accounts, &admitted).await;
+    assert_eq!(sealed(&after.account).signed_in, sealed(&before).signed_in);
+    // Neither is asked for at once again, nor shown what has ended.
+    assert!(is_temporary(&accounts.credentials(&after).await));
+    assert_eq!(endpoint.asked(), 1);
+    accounts.renewals.pauses.forget(ALICE);
+    let shown = accounts.credentials(&after).await.unwrap();
+    assert_eq!(token(&shown), "access-3");
+    assert!(endpoint.is_live());
+    // One that does not end yet does meanwhile.
+    accounts.change(ALICE, end_soon).await.unwrap();
+    let ending = again(accounts, &admitted).await;
+    endpoint.gives(|_, refresh| format!(r#"{{"token_type":"mac","refresh_token":"{refresh}"}}"#));
+    let shown = accounts.credentials(&ending).await.unwrap();
+    assert_eq!(token(&shown), "access-3");
+    assert_eq!(endpoint.asked(), 3);
+    accounts.renewals.pauses.forget(ALICE);
+    let refused = accounts.after_refusal(&ending, &shown).await.unwrap();
+    assert_eq!(token(&refused.unwrap()), "access-5");
+    assert!(endpoint.is_live());
+}
+
+#[tokio::test]
 async fn what_somebody_signed_in_for_is_not_overwritten_by_what_came_before() {
     let endpoint = TokenEndpoint::start().await;
     endpoint.never_rotates();
