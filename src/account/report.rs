@@ -33,7 +33,7 @@ impl Site {
                 shown(&self.place(account)).to_string(),
                 way(account).to_owned(),
                 account.devices.len().to_string(),
-                State::of(account, now()).name().to_owned(),
+                self.state(account, now()).name().to_owned(),
             ]
         }));
         for line in table(&rows) {
@@ -99,7 +99,7 @@ impl Site {
         let trouble = trouble.map(|it| json!({"since": it.since, "reason": it.reason}));
         Ok(json!({
             "address": account.address,
-            "state": State::of(account, now()).name(),
+            "state": self.state(account, now()).name(),
             "home": home,
             "provider": provider,
             "upstream": self.accounts.upstream_of(&account.home),
@@ -121,6 +121,22 @@ impl Site {
         }))
     }
 
+    fn state(&self, account: &Account, now: i64) -> State {
+        let ended = match &account.credential {
+            Credential::OAuth(tokens) => tokens.refresh.is_none() && tokens.expires_at <= now,
+            _ => false,
+        };
+        if account.disabled {
+            State::Disabled
+        } else if !self.accounts.missing_keys_of(account).is_empty() {
+            State::KeyMissing
+        } else if account.trouble.is_some() || ended {
+            State::SignInNeeded
+        } else {
+            State::Well
+        }
+    }
+
     /// Where the mailbox is, for people.
     fn place(&self, account: &Account) -> String {
         match &account.home {
@@ -140,7 +156,7 @@ impl Site {
             // Writing to a string succeeds.
             let _ = writeln!(text, "  {name:<12}  {}", shown(value));
         };
-        row("state", &State::of(account, now).words(account, now));
+        row("state", &self.state(account, now).words(account, now));
         if account.master {
             row("is", "a master: its password opens other accounts");
         } else {
@@ -222,28 +238,17 @@ impl Site {
 enum State {
     Well,
     Disabled,
+    /// It is sealed with a key that is not configured.
+    KeyMissing,
     SignInNeeded,
 }
 
 impl State {
-    fn of(account: &Account, now: i64) -> Self {
-        if account.disabled {
-            return Self::Disabled;
-        }
-        let ended = match &account.credential {
-            Credential::OAuth(tokens) => tokens.refresh.is_none() && tokens.expires_at <= now,
-            _ => false,
-        };
-        match account.trouble.is_some() || ended {
-            true => Self::SignInNeeded,
-            false => Self::Well,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Well => "ok",
             Self::Disabled => "disabled",
+            Self::KeyMissing => "key-missing",
             Self::SignInNeeded => "sign-in-needed",
         }
     }
@@ -255,6 +260,11 @@ impl State {
             (Self::Well, _) => "ok".to_owned(),
             (Self::Disabled, None) => "disabled: nobody logs in".to_owned(),
             (Self::Disabled, Some(trouble)) => format!("disabled; {trouble}"),
+            (Self::KeyMissing, _) => format!(
+                "sealed with a key that is not among those of [accounts]: put it back, or, \
+                where it is lost, have somebody sign in again (popgate account reauthorize {})",
+                account.address
+            ),
             (Self::SignInNeeded, trouble) => format!(
                 "somebody has to sign in again (popgate account reauthorize {}){}",
                 account.address,

@@ -1,7 +1,7 @@
 //! The secrets of an account, sealed where they belong: nobody else says what seals
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::vault::{Context, KeyRing, Opener, Sealed, VaultError, unlocked};
 use super::{Account, Accounts, AccountsError, Credential, Home, SealedTokens, Secret};
@@ -183,19 +183,21 @@ impl Accounts {
     pub async fn missing_keys(&self) -> Result<BTreeMap<String, u64>, AccountsError> {
         let mut missing = BTreeMap::new();
         for account in self.all().await? {
-            let mut ids: Vec<&str> = sealed(&account)
-                .filter_map(|sealed| match &self.config.keys {
-                    Some(keys) => keys.missing_for(sealed),
-                    None => sealed.key_id(),
-                })
-                .collect();
-            ids.sort_unstable();
-            ids.dedup();
-            for id in ids {
+            for id in self.missing_keys_of(&account) {
                 *missing.entry(id.to_owned()).or_default() += 1;
             }
         }
         Ok(missing)
+    }
+
+    /// The ids of the keys without which nobody opens this account.
+    pub fn missing_keys_of<'a>(&self, account: &'a Account) -> BTreeSet<&'a str> {
+        sealed(account)
+            .filter_map(|sealed| match &self.config.keys {
+                Some(keys) => keys.missing_for(sealed),
+                None => sealed.key_id(),
+            })
+            .collect()
     }
 
     /// Tells the operator of keys that are missing.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::provider::Provider;
-use super::{key, run};
+use super::{Conversation, key, run};
 
 const ALICE: &str = "alice@example.org";
 
@@ -29,7 +29,20 @@ fn another_key_takes_over() {
     let failed = site.run(&["rekey"]);
     assert_eq!(failed.code, 1);
     assert!(failed.out.contains("another key"), "{}", failed.out);
+    assert_eq!(site.shown(ALICE)["state"], "key-missing");
+    let shown = site.run(&["show", ALICE]).ok();
+    assert!(shown.contains("a key that is not among those"), "{shown}");
     site.write_secret("accounts.key", &new);
+    assert_eq!(site.shown(ALICE)["state"], "ok");
+    site.serve().pop3().login(ALICE, &password);
+    // Who has lost it signs in again.
+    site.write_secret("accounts.key", &key());
+    let mut again = Conversation::start(&site, &["reauthorize", ALICE]);
+    let code = again.next()["user_code"].as_str().unwrap().to_owned();
+    provider.server.approve(&code, ALICE);
+    assert_eq!(again.next()["event"], "reauthorized");
+    assert_eq!(again.end().code, 0);
+    assert_eq!(site.shown(ALICE)["state"], "ok");
     site.serve().pop3().login(ALICE, &password);
 }
 

@@ -44,10 +44,16 @@ fn states_are_told_in_words_with_what_to_do() {
             told: true,
         });
     });
+    // Sealed with the key of another gateway.
+    let Some(other) = Site::start() else { return };
+    Visitor::new(&other).sign_in("alice@example.org");
+    let foreign = other.account("alice@example.org").unwrap().credential;
+    site.add_account("dave@example.org", "mail", |it| it.credential = foreign);
     site.metrics.sessions_active.set(7);
     let mut operator = Visitor::new(&site);
     let page = operator.operate();
     for words in [
+        "Key missing",
         "alice@example.org",
         "Connected",
         "renewed just now",

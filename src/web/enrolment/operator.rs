@@ -263,6 +263,21 @@ fn condition(app: &App, account: &Account, now: i64) -> Condition {
             todo: None,
         };
     }
+    let missing: Vec<&str> = app.accounts.missing_keys_of(account).into_iter().collect();
+    if !missing.is_empty() {
+        return Condition {
+            kind: "attention",
+            short: "Key missing",
+            since: String::new(),
+            long: format!(
+                "What opens the mailbox is sealed with a key that the gateway does not have (its id: {}).",
+                missing.join(", ")
+            ),
+            todo: Some(format!(
+                "Put that key back into the gateway’s key file. If it is lost, ask {owner} to open {sign_in} and sign in once more."
+            )),
+        };
+    }
     if let Some(trouble) = &account.trouble {
         let todo = match account.credential {
             Credential::OAuth(_) => format!("Ask {owner} to open {sign_in} and sign in once more. The devices work on with the passwords they have."),
