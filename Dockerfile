@@ -3,10 +3,13 @@
 # mounted, or named in the environment (POPGATE_UPSTREAM and so on).
 #
 #   docker build -t popgate .
-#   docker run -p 995:1995 -v /etc/popgate:/etc/popgate:ro popgate \
+#   docker run -p 995:1995 -v /etc/popgate:/etc/popgate:ro \
+#       -v popgate-state:/var/lib/popgate popgate \
 #       serve --config /etc/popgate/popgate.toml
 #
-# with pop3s = "[::]:1995" in that file.
+# with pop3s = "[::]:1995" and state = "/var/lib/popgate" in that file: accounts and
+# unique ids are in the volume, and outlast the container. What is mounted must be
+# readable for user 10001, keys and secrets for nobody else.
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
@@ -30,8 +33,8 @@ WORKDIR /var/lib/popgate
 # docker-compose.yml has one.
 EXPOSE 1110 1995
 
-# SIGTERM lets sessions end (30 seconds by default, so give Docker longer than
-# its 10: docker stop -t 40).
+# SIGTERM lets what is under way end (30 seconds by default, so give Docker longer
+# than its 10: docker stop -t 40).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/popgate"]
 CMD ["serve"]

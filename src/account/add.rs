@@ -145,7 +145,7 @@ impl Site {
                     .to_owned(),
             )),
             (Some(_), Some(_)) => Err(AccountError::Unsuitable(format!(
-                "where is the mailbox? Say --provider with one of: {}",
+                "where is the mailbox? Say --provider with one of: {}; or --upstream",
                 known()
             ))),
         }
