@@ -105,7 +105,7 @@ impl From<EnrolmentError> for AccountError {
                 signed_in,
                 expected,
             } => Self::Enrolment(format!(
-                "{} signed in, not {}: sign out at the provider, or use another browser; for a mailbox that is shared, say --shared-by",
+                "{} signed in, not {}: sign out at the provider, or use another browser; for a mailbox that is shared, `account add` has --shared-by",
                 shown(&signed_in),
                 shown(&expected),
             )),

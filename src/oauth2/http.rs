@@ -91,10 +91,12 @@ impl Http {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        match timeout(self.patience, self.exchange(request)).await {
+        let host = request.url().host_str().unwrap_or_default().to_owned();
+        let answer = match timeout(self.patience, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(temporary("no answer in time")),
-        }
+        };
+        answer.map_err(|error| at(&host, error))
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, TokenError> {
@@ -175,6 +177,21 @@ pub(super) fn temporary(reason: &str) -> TokenError {
     TokenError::Temporary {
         reason: reason.to_owned(),
         retry_after: None,
+    }
+}
+
+/// Says where it failed.
+fn at(host: &str, error: TokenError) -> TokenError {
+    match error {
+        TokenError::Temporary {
+            reason,
+            retry_after,
+        } => TokenError::Temporary {
+            reason: format!("{host}: {reason}"),
+            retry_after,
+        },
+        TokenError::Misconfigured(reason) => TokenError::Misconfigured(format!("{host}: {reason}")),
+        error => error,
     }
 }
 

@@ -105,7 +105,13 @@ async fn nobody_listens() {
     let client = client(&server);
     let refresh = signed_in(&server, &client).await.refresh.unwrap();
     drop(server);
-    assert!(is_temporary(&refreshed(&client, &refresh).await));
+    let refreshed = refreshed(&client, &refresh).await;
+    assert!(is_temporary(&refreshed));
+    // Where, for whoever has several providers.
+    assert_eq!(
+        refreshed.unwrap_err().to_string(),
+        "127.0.0.1: cannot connect"
+    );
 }
 
 #[tokio::test]
