@@ -285,18 +285,88 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let ended = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
             // Nothing was said yet.
             Stream::Handshake(_) => Poll::Ready(Ok(())),
+        };
+        if ended.is_pending() {
+            // TLS says that it ends, and nobody reads that.
+            self.check(context)?;
         }
+        ended
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    type TlsClient = tokio_rustls::client::TlsStream<TcpStream>;
+
+    /// A connection, and its client.
+    async fn over_tls() -> (Connection, TlsClient) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let ring = || Arc::new(rustls::crypto::ring::default_provider());
+        let chain = vec![certificate.der().clone()];
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(ring())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(ring())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = Bounded::new(listener, 1, Some(Arc::new(server)));
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let connect = async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            connector.connect(name, stream).await.unwrap()
+        };
+        let accept = async {
+            let (mut connection, _) = Listener::accept(&mut listener).await;
+            connection.flush().await.unwrap();
+            connection
+        };
+        let (connection, client) = tokio::join!(accept, connect);
+        (connection, client)
+    }
+
+    /// There is no room for TLS to say that it ends, and there never will be.
+    #[tokio::test]
+    async fn who_reads_nothing_does_not_stay_at_the_end_of_tls() {
+        let (mut connection, _client) = over_tls().await;
+        let full = poll_fn(|context| {
+            while let Poll::Ready(written) =
+                Pin::new(&mut connection).poll_write(context, &[0; 16 * 1024])
+            {
+                written.unwrap();
+            }
+            Poll::Ready(Pin::new(&mut connection).poll_shutdown(context))
+        });
+        assert!(tokio::task::unconstrained(full).await.is_pending());
+        connection.life.over();
+        let error = connection.shutdown().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 
     /// An end comes while a request is read, or answered, on another thread.
     #[tokio::test(start_paused = true)]
