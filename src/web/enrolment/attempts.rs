@@ -70,6 +70,8 @@ impl Whose {
 struct Row {
     failures: usize,
     guesses: VecDeque<Digest>,
+    /// Of the last failure.
+    failed: Instant,
     counted: u32,
     since: Instant,
     last: Instant,
@@ -107,10 +109,10 @@ impl Attempts {
         for whose in whose {
             let row = row(&mut rows, *whose);
             let now = Instant::now();
-            if now.duration_since(row.last) >= FORGOTTEN {
+            if now.duration_since(row.failed) >= FORGOTTEN {
                 row.failures = 0;
             }
-            row.last = now;
+            (row.failed, row.last) = (now, now);
             if !row.guesses.contains(&guess) {
                 row.guesses.push_back(guess);
                 if row.guesses.len() > REMEMBERED {
@@ -169,6 +171,7 @@ fn row(rows: &mut HashMap<Whose, Row>, whose: Whose) -> &mut Row {
     rows.entry(whose).or_insert_with(|| Row {
         failures: 0,
         guesses: VecDeque::new(),
+        failed: now,
         counted: 0,
         since: now,
         last: now,
@@ -201,6 +204,8 @@ mod tests {
         ];
         assert_eq!(more, [4, 8, 15, 15, 15]);
         tokio::time::advance(FORGOTTEN).await;
+        // Whatever is tried is counted first, and is no failure yet.
+        assert!(attempts.count(mine[0]));
         assert_eq!(seconds("f"), 2);
     }
 
