@@ -137,8 +137,13 @@ impl Shared {
     /// answered, or not all users' logins are alike.
     pub fn send_nothing_early(&self) {
         let mut presumption = lock(&self.presumption);
+        let now = Instant::now();
+        // Those that logged in at the same time found out the same.
+        if presumption.not_before.is_some_and(|it| now < it) {
+            return;
+        }
         let doubled = DISTRUST * 2_u32.pow(presumption.failures.min(8));
-        presumption.not_before = Some(Instant::now() + doubled.min(LONGEST_DISTRUST));
+        presumption.not_before = Some(now + doubled.min(LONGEST_DISTRUST));
         presumption.failures = presumption.failures.saturating_add(1);
     }
 
@@ -260,6 +265,8 @@ mod tests {
             shared.presumed().is_some()
         };
         for hours in [1, 2, 4, 8, 16, 24, 24] {
+            // Several logins were under way.
+            shared.send_nothing_early();
             shared.send_nothing_early();
             assert!(is_trusted_after(hours).await, "{hours}");
         }
