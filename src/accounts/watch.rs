@@ -87,8 +87,8 @@ impl Accounts {
                 () = shutdown.cancelled() => break,
                 () = self.renewals.news.notified() => {}
                 Some(ended) = telling.join_next() => {
-                    if let Ok((address, is_told)) = ended {
-                        alarms.ended(&address, is_told);
+                    if let Ok((message, is_told)) = ended {
+                        alarms.ended(&message, is_told);
                     }
                 }
                 () = sleep(pause) => {}
@@ -98,7 +98,7 @@ impl Accounts {
     }
 
     /// Tells of a death or a cure, and notes that it is known.
-    async fn tell(self, message: Message) -> (String, bool) {
+    async fn tell(self, message: Message) -> (Message, bool) {
         let told = self.config.alarm.tell(&message).await;
         let result = if told {
             AlarmResult::Told
@@ -117,7 +117,7 @@ impl Accounts {
                 debug!(account = message.address.as_str(), %error, "it may be told again");
             }
         }
-        (message.address, told)
+        (message, told)
     }
 
     /// All accounts that can be read, and how many cannot: one that is damaged is
@@ -334,9 +334,11 @@ impl Alarms {
     }
 
     /// Somebody was told, or could not be.
-    fn ended(&mut self, address: &str, is_told: bool) {
-        self.telling.remove(address);
-        if let Some(dead) = self.dead.get_mut(address)
+    fn ended(&mut self, message: &Message, is_told: bool) {
+        self.telling.remove(&message.address);
+        // Of the next death nothing was told yet.
+        if let Some(dead) = self.dead.get_mut(&message.address)
+            && dead.message == *message
             && !is_told
         {
             dead.known = Known::No(Instant::now());

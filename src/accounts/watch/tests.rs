@@ -1,5 +1,7 @@
 //! Who is dead, who is due, and who is told of it.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,15 +158,20 @@ async fn each_death_is_told_until_somebody_knows_and_then_its_end() {
     let alice = account(&fixture.accounts, "alice", 0);
     let bob = account(&fixture.accounts, "bob", 0);
     let mut alarms = Alarms::default();
+    let telling = RefCell::new(VecDeque::new());
     let told = |alarms: &mut Alarms, all: &[Account]| {
         alarms.compare(all, None);
         let mut told = Vec::new();
         while let Some(message) = alarms.next() {
-            told.push((message.address, message.event));
+            told.push((message.address.clone(), message.event));
+            telling.borrow_mut().push_back(message);
         }
         told
     };
-    let ended = |alarms: &mut Alarms, is_told: bool| alarms.ended("alice", is_told);
+    let ended = |alarms: &mut Alarms, is_told: bool| {
+        let message = telling.borrow_mut().pop_front().unwrap();
+        alarms.ended(&message, is_told);
+    };
     let died = vec![("alice".to_owned(), Event::SignInNeeded)];
     let cured = vec![("alice".to_owned(), Event::Cured)];
     assert_eq!(told(&mut alarms, &[alice.clone(), bob.clone()]), []);
@@ -196,6 +203,17 @@ async fn each_death_is_told_until_somebody_knows_and_then_its_end() {
     assert_eq!(told(&mut alarms, &[dead(&alice, 12)]), died);
     ended(&mut alarms, false);
     assert_eq!(told(&mut alarms, well), []);
+    // Dead again while it could not be told of the death before: that one is old news.
+    assert_eq!(told(&mut alarms, &[dead(&alice, 20)]), died);
+    let unknown = dead(&alice, 21);
+    assert_eq!(told(&mut alarms, std::slice::from_ref(&unknown)), []);
+    ended(&mut alarms, false);
+    assert_eq!(told(&mut alarms, std::slice::from_ref(&unknown)), died);
+    ended(&mut alarms, true);
+    tokio::time::advance(AGAIN).await;
+    assert_eq!(told(&mut alarms, &[unknown]), [], "it is known");
+    assert_eq!(told(&mut alarms, well), cured);
+    ended(&mut alarms, true);
     // Known from before popgate started.
     let mut fresh = Alarms::default();
     assert_eq!(told(&mut fresh, &[known]), []);
