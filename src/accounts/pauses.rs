@@ -67,6 +67,8 @@ struct Pause {
     until: Instant,
     failures: u32,
     why: Failure,
+    /// It is the wait for this account, which tries first.
+    trial: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -92,10 +94,12 @@ impl Pauses {
             pause: Some(pause), ..
         }) = state.providers.get_mut(provider)
         {
-            if pause.until > now {
+            // Whoever tries may come back for it: its row was changed meanwhile.
+            if pause.until > now && pause.trial.as_deref() != Some(account) {
                 return Err(pause.why.clone());
             }
             pause.until = now + TRIAL;
+            pause.trial = Some(account.to_owned());
         }
         Ok(())
     }
@@ -160,6 +164,7 @@ impl Pause {
             until: now + retry_after.unwrap_or_default().clamp(own, LONGEST),
             failures: failures + 1,
             why,
+            trial: None,
         }
     }
 }
@@ -225,6 +230,7 @@ mod tests {
         advance(seconds(2)).await;
         assert_eq!(pauses.check("p", "d"), Ok(()), "the trial");
         assert_eq!(pauses.check("p", "e"), Err(outage()));
+        assert_eq!(pauses.check("p", "d"), Ok(()), "the same one");
         pauses.failed("p", "d", outage(), None);
         advance(seconds(3)).await;
         assert_eq!(pauses.check("p", "e"), Err(outage()));
