@@ -119,8 +119,8 @@ impl Pauses {
             state.accounts.retain(|_, pause| pause.until > now);
         }
         if state.accounts.len() < MOST || state.accounts.contains_key(account) {
-            let failures = state.accounts.get(account).map_or(0, |it| it.failures);
-            let pause = Pause::new(now, failures, why.clone(), retry_after);
+            let before = state.accounts.get(account);
+            let pause = Pause::new(now, before, why.clone(), retry_after);
             state.accounts.insert(account.to_owned(), pause);
         }
         let at = state.providers.entry(provider.to_owned()).or_default();
@@ -130,8 +130,7 @@ impl Pauses {
         let news = matches!(why, Failure::Misconfigured(_)) && !at.told;
         at.told |= news;
         if at.failed.len() >= SEVERAL {
-            let failures = at.pause.as_ref().map_or(0, |it| it.failures);
-            at.pause = Some(Pause::new(now, failures, why, retry_after));
+            at.pause = Some(Pause::new(now, at.pause.as_ref(), why, retry_after));
         }
         news
     }
@@ -155,13 +154,23 @@ impl Pauses {
 }
 
 impl Pause {
-    fn new(now: Instant, failures: u32, why: Failure, retry_after: Option<Duration>) -> Self {
+    /// Behind the last pause. While that lasts nobody asks: who fails now asked before
+    /// it began, and it is one failure, for which the longest pause counts.
+    fn new(
+        now: Instant,
+        before: Option<&Self>,
+        why: Failure,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let lasting = before.filter(|it| it.until > now && it.trial.is_none());
+        let failures = before.map_or(0, |it| it.failures - u32::from(lasting.is_some()));
         let own = match why {
             Failure::Temporary(_) => FIRST.saturating_mul(1 << failures.min(8)).min(LONGEST_OWN),
             Failure::Misconfigured(_) => SETTING,
         };
+        let until = now + retry_after.unwrap_or_default().clamp(own, LONGEST);
         Self {
-            until: now + retry_after.unwrap_or_default().clamp(own, LONGEST),
+            until: lasting.map_or(until, |it| it.until.max(until)),
             failures: failures + 1,
             why,
             trial: None,
@@ -215,6 +224,28 @@ mod tests {
             advance(seconds(1)).await;
             assert_eq!(pauses.check("p", "alice"), Ok(()), "{asked:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_many_at_once_has_failed_once() {
+        let pauses = Pauses::default();
+        // They waited for one answer.
+        for asked in [Some(seconds(9)), None, None, None, None] {
+            pauses.failed("p", "all", outage(), asked);
+        }
+        advance(seconds(8)).await;
+        assert_eq!(pauses.check("p", "all"), Err(outage()));
+        advance(seconds(1)).await;
+        assert_eq!(pauses.check("p", "all"), Ok(()));
+        pauses.failed("p", "all", outage(), None);
+        advance(seconds(4)).await;
+        assert_eq!(pauses.check("p", "all"), Ok(()), "the second one");
+        // So it is where each asked for itself.
+        for account in ["a", "b", "c", "d", "e", "f"] {
+            pauses.failed("q", account, outage(), None);
+        }
+        advance(seconds(2)).await;
+        assert_eq!(pauses.check("q", "g"), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
