@@ -157,13 +157,19 @@ impl Accounts {
                     user: mailbox.to_owned(),
                     token: tokens.access,
                 };
-                let spare = match client.kept_for_mailbox(mailbox).await {
+                let spare = match client.kept_for_mailbox(mailbox) {
                     Some((tokens, true)) => return Ok(shown(tokens)),
                     Some((tokens, false)) if tokens.expires_at > now() + LAST => {
                         Some(shown(tokens))
                     }
                     _ => None,
                 };
+                // An answer may be long in coming: one login waits for it, and not all.
+                if client.is_asking_for_mailbox(mailbox)
+                    && let Some(spare) = spare
+                {
+                    return Ok(spare);
+                }
                 if let Err(failure) = pauses.check(name, &whose) {
                     return spare.ok_or_else(|| failure.into());
                 }
@@ -219,7 +225,7 @@ impl Accounts {
             return Ok(None);
         }
         flight.forced = Some(Instant::now());
-        client.forget_for_mailbox(mailbox, refused).await;
+        client.forget_for_mailbox(mailbox, refused);
         let newer = self.provider_credentials(home, mailbox).await?;
         Ok(is_newer(&newer).then_some(newer))
     }

@@ -321,16 +321,21 @@ impl Client {
 
     /// The token that is kept for a mailbox, and whether it is good for a while; nothing
     /// is asked for.
-    pub async fn kept_for_mailbox(&self, mailbox: &str) -> Option<(Tokens, bool)> {
-        let kept = self.flight(mailbox).kept().await?;
+    pub fn kept_for_mailbox(&self, mailbox: &str) -> Option<(Tokens, bool)> {
+        let kept = self.flight(mailbox).kept()?;
         let is_fresh = kept.is_fresh();
         Some((kept.tokens, is_fresh))
     }
 
+    /// Whether somebody is asking for the token of a mailbox.
+    pub fn is_asking_for_mailbox(&self, mailbox: &str) -> bool {
+        self.flight(mailbox).is_asking()
+    }
+
     /// The upstream refused the token of a mailbox: the next one is asked for.
-    pub async fn forget_for_mailbox(&self, mailbox: &str, refused: &Secret) {
+    pub fn forget_for_mailbox(&self, mailbox: &str, refused: &Secret) {
         let kept = self.flight(mailbox);
-        kept.forget(|kept| kept.tokens.access == *refused).await;
+        kept.forget(|kept| kept.tokens.access == *refused);
     }
 
     async fn ask_for_mailbox(&self, mailbox: &str) -> Result<Kept, TokenError> {
@@ -569,5 +574,13 @@ impl Client {
     /// Whether the provider is asked who signs in.
     fn asks_who(&self) -> bool {
         self.registration.scopes.iter().any(|it| it == "openid")
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    /// The token that is kept for a mailbox is not good for a while any more.
+    pub(crate) fn age_for_mailbox(&self, mailbox: &str) {
+        self.flight(mailbox).alter(|kept| kept.renew_at = 0);
     }
 }

@@ -2,6 +2,7 @@
 //! what came of it.
 
 use std::future::Future;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -11,20 +12,19 @@ use super::TokenError;
 
 /// Something that is asked for and kept.
 #[derive(Debug)]
-pub(super) struct Flight<T>(Mutex<State<T>>);
-
-#[derive(Debug)]
-struct State<T> {
-    kept: Option<T>,
-    failure: Option<(Instant, TokenError)>,
+pub(super) struct Flight<T> {
+    /// Held by who asks.
+    failure: Mutex<Option<(Instant, TokenError)>>,
+    /// Seen by everybody meanwhile.
+    kept: std::sync::Mutex<Option<T>>,
 }
 
 impl<T: Clone> Flight<T> {
     pub fn new() -> Self {
-        Self(Mutex::new(State {
-            kept: None,
-            failure: None,
-        }))
+        Self {
+            failure: Mutex::new(None),
+            kept: std::sync::Mutex::new(None),
+        }
     }
 
     /// What is kept, if it is still good, else what `ask` brings. Those who waited
@@ -36,11 +36,11 @@ impl<T: Clone> Flight<T> {
         ask: impl Future<Output = Result<T, TokenError>>,
     ) -> Result<T, TokenError> {
         let came = Instant::now();
-        let mut state = self.0.lock().await;
-        if let Some(kept) = state.kept.as_ref().filter(|kept| is_good(kept)) {
-            return Ok(kept.clone());
+        let mut failure = self.failure.lock().await;
+        if let Some(kept) = self.kept().filter(|kept| is_good(kept)) {
+            return Ok(kept);
         }
-        if let Some((failed, error)) = &state.failure {
+        if let Some((failed, error)) = &*failure {
             let left = left_alone(*failed, error);
             if *failed >= came || !left.is_zero() {
                 return Err(with_retry_after(error.clone(), left));
@@ -48,36 +48,49 @@ impl<T: Clone> Flight<T> {
         }
         match ask.await {
             Ok(got) => {
-                state.failure = None;
-                state.kept = Some(got.clone());
+                *failure = None;
+                *self.lock() = Some(got.clone());
                 Ok(got)
             }
             Err(error) => {
-                state.failure = Some((Instant::now(), error.clone()));
+                *failure = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }
     }
 
     /// What is kept, good or not.
-    pub async fn kept(&self) -> Option<T> {
-        self.0.lock().await.kept.clone()
+    pub fn kept(&self) -> Option<T> {
+        self.lock().clone()
+    }
+
+    /// Whether somebody asks now.
+    pub fn is_asking(&self) -> bool {
+        self.failure.try_lock().is_err()
     }
 
     /// Throws away what is kept, if it is `bad`.
-    pub async fn forget(&self, is_bad: impl Fn(&T) -> bool) {
-        let mut state = self.0.lock().await;
-        if state.kept.as_ref().is_some_and(is_bad) {
-            state.kept = None;
-        }
+    pub fn forget(&self, is_bad: impl Fn(&T) -> bool) {
+        self.lock().take_if(|kept| is_bad(kept));
     }
 
     /// Whether nothing good is kept, and nobody asks.
     pub fn is_idle(&self, is_good: impl Fn(&T) -> bool) -> bool {
-        let Ok(state) = self.0.try_lock() else {
-            return false;
-        };
-        !state.kept.as_ref().is_some_and(is_good)
+        !self.is_asking() && !self.lock().as_ref().is_some_and(is_good)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<T>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl<T: Clone> Flight<T> {
+    /// Makes something else of what is kept.
+    pub fn alter(&self, alter: impl Fn(&mut T)) {
+        if let Some(kept) = &mut *self.lock() {
+            alter(kept);
+        }
     }
 }
 
@@ -118,9 +131,9 @@ mod tests {
         assert!(all.await.into_iter().all(|it| it == Ok(0)));
         // It is no longer good.
         assert_eq!(flight.get(|it| *it > 0, ask()).await, Ok(1));
-        flight.forget(|it| *it == 0).await;
+        flight.forget(|it| *it == 0);
         assert_eq!(flight.get(|_| true, ask()).await, Ok(1));
-        flight.forget(|it| *it == 1).await;
+        flight.forget(|it| *it == 1);
         assert_eq!(flight.get(|_| true, ask()).await, Ok(2));
     }
 
@@ -154,6 +167,19 @@ mod tests {
         assert_eq!(flight.get(|_| true, async { Ok(1) }).await, Err(busy(20)));
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(flight.get(|_| true, async { Ok(1) }).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_there_while_somebody_asks() {
+        let flight = Flight::new();
+        assert_eq!(flight.get(|_| true, async { Ok(1) }).await, Ok(1));
+        assert!(!flight.is_asking());
+        let mut asks = Box::pin(flight.get(|_| false, std::future::pending()));
+        assert!(futures_util::poll!(asks.as_mut()).is_pending());
+        assert!(flight.is_asking());
+        assert_eq!(flight.kept(), Some(1));
+        drop(asks);
+        assert!(!flight.is_asking());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::accounts::testing::{Fixture, TokenEndpoint, config};
-use crate::accounts::{Admitted, Claim, Config, NewCredential, Probe, ProbeError, Verdict};
+use crate::accounts::{Admitted, Claim, Config, Entry, NewCredential, Probe, ProbeError, Verdict};
 use crate::oauth2::{Grant, Tokens};
 use crate::store::{Access, Store, control};
 
@@ -488,6 +488,34 @@ async fn a_provider_that_needs_nobody_is_asked_for_all_mailboxes_at_once() {
         let outcome = accounts.provider_credentials(&home, ALICE).await;
         assert!(matches!(outcome, Err(CredentialError::Misconfigured(_))));
     }
+}
+
+#[tokio::test]
+async fn one_login_waits_for_a_provider_that_is_slow_and_the_others_have_what_is_kept() {
+    let endpoint = TokenEndpoint::start().await;
+    let provider = endpoint.provider("site", Grant::ClientCredentials);
+    let mut config = config();
+    config
+        .providers
+        .insert("site".to_owned(), Arc::clone(&provider));
+    let fixture = Fixture::with(config);
+    let accounts = &fixture.accounts;
+    let home = Home::Provider("site".to_owned());
+    let kept = accounts.provider_credentials(&home, ALICE).await.unwrap();
+    let Entry::OAuth(client) = &provider.entry else {
+        panic!("no client");
+    };
+    client.age_for_mailbox(ALICE);
+    endpoint.shut().await;
+    let first = tokio::spawn({
+        let (accounts, home) = (accounts.clone(), home.clone());
+        async move { accounts.provider_credentials(&home, ALICE).await }
+    });
+    endpoint.wait_for(2).await;
+    let second = accounts.provider_credentials(&home, ALICE).await;
+    assert_eq!(second, Ok(kept));
+    endpoint.open();
+    assert_eq!(token(&first.await.unwrap().unwrap()), "access-2");
 }
 
 #[test]
