@@ -229,9 +229,12 @@ impl Admission {
     }
 
     fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, ConnectionLimit> {
-        let permit = Arc::clone(&self.all)
-            .try_acquire_owned()
-            .map_err(|_| ConnectionLimit::Connections)?;
+        let permit = Arc::clone(&self.all).try_acquire_owned();
+        // Nobody makes room for one who is not let in all the same.
+        let permit = permit.map_err(|_| match self.is_full(&self.counts(), address) {
+            true => ConnectionLimit::PerAddress,
+            false => ConnectionLimit::Connections,
+        })?;
         self.ticket(permit, address)
     }
 
@@ -251,11 +254,7 @@ impl Admission {
         let networks = (!address.is_loopback()).then(|| networks(address));
         if let Some(networks) = networks {
             let mut counts = self.counts();
-            let known = counts.iter().zip(networks).zip(self.most);
-            let is_full = |((counts, network), most): ((&HashMap<IpAddr, u32>, IpAddr), u32)| {
-                counts.get(&network).is_some_and(|count| *count >= most)
-            };
-            if { known }.any(is_full) {
+            if self.is_full(&counts, address) {
                 return Err(ConnectionLimit::PerAddress);
             }
             for (counts, network) in counts.iter_mut().zip(networks) {
@@ -267,6 +266,15 @@ impl Admission {
             networks,
             _permit: permit,
         })
+    }
+
+    /// Whether a network of the address has its share.
+    fn is_full(&self, counts: &[HashMap<IpAddr, u32>; SIZES], address: IpAddr) -> bool {
+        let mut known = counts.iter().zip(networks(address)).zip(self.most);
+        let is_full = |((counts, network), most): ((&HashMap<IpAddr, u32>, IpAddr), u32)| {
+            counts.get(&network).is_some_and(|count| *count >= most)
+        };
+        known.any(is_full)
     }
 
     fn counts(&self) -> MutexGuard<'_, [HashMap<IpAddr, u32>; SIZES]> {
@@ -326,6 +334,16 @@ mod tests {
         assert!(admit("198.51.100.1").is_ok());
         drop(tickets);
         assert!(admission.counts().iter().all(HashMap::is_empty));
+    }
+
+    #[test]
+    fn who_has_his_share_is_told_so_where_there_is_no_room_either() {
+        let admission = Admission::new(2, [2, 3, 4]);
+        let admit = |address: &str| admission.admit(address.parse().unwrap());
+        let _tickets = [admit("192.0.2.1").ok(), admit("192.0.2.1").ok()];
+        assert_eq!(admit("192.0.2.1").err(), Some(ConnectionLimit::PerAddress));
+        let other = admit("198.51.100.1");
+        assert_eq!(other.err(), Some(ConnectionLimit::Connections));
     }
 
     #[test]
