@@ -35,6 +35,9 @@ use tracing::{debug, error, info, warn};
 
 mod process;
 
+/// How long the last answers at the pages, and on the control socket, may take at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
@@ -391,7 +394,7 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         let drained = drained.clone();
         tokio::spawn(async move { accounts.run(drained).await })
     });
-    if let Some(server) = operator {
+    let pages = operator.map(|server| {
         let (readiness, drained) = (readiness.clone(), drained.clone());
         let probe = UpstreamProbe::new(Arc::clone(&upstreams), gateway_upstream);
         let enrolment = config
@@ -408,8 +411,8 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
             autoconfig: config.autoconfig,
             enrolment,
         };
-        tokio::spawn(server.run(site, drained));
-    }
+        tokio::spawn(server.run(site, drained))
+    });
     let control = match (&config.state, &store) {
         (Some(folder), Some(store)) => serve_store(folder, store, drained.clone()),
         _ => None,
@@ -425,10 +428,10 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         // Tokens on their way are stored first.
         let _ = watch.await;
     }
-    if let Some(control) = control {
-        // Whoever copies a backup slowly is not waited for.
-        let _ = tokio::time::timeout(Duration::from_secs(5), control).await;
-    }
+    // Who is signing in at the pages has used up his code, and who has a new password is
+    // to see it. Whoever asks, or copies a backup, slowly is not waited for.
+    let last = pages.into_iter().chain(control);
+    let _ = tokio::time::timeout(FAREWELL, futures_util::future::join_all(last)).await;
     if let Some(store) = store {
         store.close().await;
     }

@@ -8,6 +8,7 @@
 mod support;
 
 mod in_process;
+mod pages;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
