@@ -195,7 +195,6 @@ fn a_token_that_died_is_cured_by_signing_in_again() {
         return;
     };
     let site = provider.site("");
-    provider.server.set_lifetime(1);
     let password = provider.enrol(&site, ALICE, &[]);
     provider.server.revoke(ALICE);
     let gateway = site.serve();
@@ -207,7 +206,6 @@ fn a_token_that_died_is_cured_by_signing_in_again() {
     assert!(shown.contains("somebody has to sign in again"), "{shown}");
     assert_eq!(site.shown(ALICE)["state"], "sign-in-needed");
     assert!(site.run(&["list"]).ok().contains("sign-in-needed"));
-    provider.server.set_lifetime(3600);
     let mut again = Conversation::start(&site, &["reauthorize", ALICE]);
     let code = again.next()["user_code"].as_str().unwrap().to_owned();
     provider.server.approve(&code, ALICE);
