@@ -56,6 +56,8 @@ struct Waiting {
     is_expected: bool,
     /// Until then nothing is kept.
     paused_until: Option<Instant>,
+    /// How often any were not written.
+    lost: u64,
 }
 
 impl Cache {
@@ -159,6 +161,7 @@ impl Cache {
         let is_paused = waiting.paused_until.is_some_and(|it| Instant::now() < it);
         let is_full = waiting.octets > 0 && waiting.octets.saturating_add(octets) > MOST_WAITING;
         if is_paused || is_full {
+            waiting.lost += 1;
             return false;
         }
         waiting.octets = waiting.octets.saturating_add(octets);
@@ -190,7 +193,9 @@ impl Cache {
             });
             if let Err(error) = written {
                 tracing::warn!("snapshots of folders are not kept for a while: {error}");
-                self.lock_waiting().paused_until = Some(Instant::now() + PAUSE);
+                let mut waiting = self.lock_waiting();
+                waiting.paused_until = Some(Instant::now() + PAUSE);
+                waiting.lost += 1;
             }
         }
     }
@@ -235,6 +240,11 @@ impl Cache {
     }
 
     /// The pause after a failure is over.
+    /// How often snapshots that were to be kept were not.
+    pub(super) fn lost(&self) -> u64 {
+        self.lock_waiting().lost
+    }
+
     #[cfg(test)]
     pub(super) fn end_pause(&self) {
         self.lock_waiting().paused_until = None;

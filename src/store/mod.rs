@@ -364,6 +364,15 @@ impl Store {
         }
     }
 
+    /// How often snapshots of any folders that were to be kept were not: for whoever
+    /// counts on what he gave to be kept.
+    pub fn lost_snapshots(&self) -> u64 {
+        match &*self.0 {
+            Ok(inner) => inner.cache.lost(),
+            Err(_) => 0,
+        }
+    }
+
     /// The snapshot of a folder, as it was kept, was of use: others go before it.
     pub fn used_snapshot(&self, folder: &FolderKey) {
         if let Ok(inner) = &*self.0 {
@@ -438,6 +447,13 @@ impl Store {
         left: &Arc<std::sync::atomic::AtomicI64>,
     ) -> Result<Self, OpenError> {
         Self::open_with(folder, &tests::faults::disk(left))
+    }
+
+    /// What could not be written is tried again at once.
+    pub(crate) fn end_pause(&self) {
+        if let Ok(inner) = &*self.0 {
+            inner.cache.end_pause();
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const MOST: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Listings {
     store: Option<Store>,
-    kept: Mutex<HashMap<FolderKey, Sum>>,
+    kept: Mutex<HashMap<FolderKey, (Sum, u64)>>,
 }
 
 /// Names a listing's content.
@@ -115,14 +115,16 @@ impl Listings {
         let whole = digest(&SHA256, &[&head, text.as_bytes()].concat());
         sum.copy_from_slice(whole.as_ref());
         let mut kept = self.kept();
-        if kept.get(&whose.0) == Some(&sum) {
+        // What was kept before any were lost may be one of those.
+        let known = (sum, store.lost_snapshots());
+        if kept.get(&whose.0) == Some(&known) {
             store.used_snapshot(&whose.0);
             return;
         }
         if kept.len() >= MOST {
             kept.clear();
         }
-        kept.insert(whose.0.clone(), sum);
+        kept.insert(whose.0.clone(), known);
         let text = Bytes::from(text);
         let pieces = text.chunks(Block::FULL).zip(0..);
         let blocks = pieces.map(|(piece, number)| (number, Block::new(text.slice_ref(piece))));
@@ -146,7 +148,7 @@ impl Listings {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<FolderKey, Sum>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<FolderKey, (Sum, u64)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,6 +186,8 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     fn maildrop(count: usize) -> Maildrop {
@@ -231,6 +235,27 @@ mod tests {
             assert_eq!(kept, expected);
             assert!(ids(&listings, "bob@example.org").await.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_kept_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        let store = Store::on_disk(folder.path(), &left).unwrap();
+        let listings = Listings::new(Some(store.clone()));
+        let (inbox, maildrop) = (["INBOX".to_owned()], maildrop(3));
+        left.store(0, Ordering::SeqCst);
+        for _ in 0..2 {
+            // The second time while nothing is tried.
+            listings.keep(&shown("alice"), &inbox, maildrop.iter());
+            store.close().await;
+        }
+        left.store(i64::MAX, Ordering::SeqCst);
+        assert!(ids(&listings, "alice").await.is_none());
+        store.end_pause();
+        listings.keep(&shown("alice"), &inbox, maildrop.iter());
+        store.close().await;
+        assert_eq!(ids(&listings, "alice").await.unwrap().len(), 3);
     }
 
     #[tokio::test]
