@@ -239,12 +239,12 @@ impl Cache {
         }
     }
 
-    /// The pause after a failure is over.
     /// How often snapshots that were to be kept were not.
     pub(super) fn lost(&self) -> u64 {
         self.lock_waiting().lost
     }
 
+    /// The pause after a failure is over.
     #[cfg(test)]
     pub(super) fn end_pause(&self) {
         self.lock_waiting().paused_until = None;
