@@ -166,6 +166,7 @@ impl InProcess {
             }],
             allow_cleartext: true,
             policies,
+            http_check: None,
             replace_nul: false,
             session_takeover,
             notice: false,

@@ -24,7 +24,6 @@ static ROW: LazyLock<(Accounts, Vec<u8>)> = LazyLock::new(|| {
         providers: Providers::new(),
         gateway_upstream: None,
         alarm: Alarm::default(),
-        http_check: None,
     };
     let accounts = Accounts::new(
         Access::Local(Store::broken(nowhere)),

@@ -60,8 +60,6 @@ pub struct Config {
     pub gateway_upstream: Option<String>,
     /// What happens when a token dies.
     pub alarm: Alarm,
-    /// Who judges passwords where the rules say so.
-    pub http_check: Option<HttpCheckConfig>,
 }
 
 /// Who is told when a token dies.

@@ -25,7 +25,6 @@ pub(super) fn config() -> Config {
         providers: Providers::new(),
         gateway_upstream: None,
         alarm: Alarm::default(),
-        http_check: None,
     }
 }
 

@@ -60,7 +60,6 @@ pub(super) fn resolve(
             .collect(),
         gateway_upstream: gateway.map(|(url, _)| url.clone()),
         alarm: alarm(settings, sign_in)?,
-        http_check: http_check(settings, warnings)?,
     })
 }
 
@@ -122,7 +121,7 @@ fn alarm(settings: &Settings, sign_in: Option<::url::Url>) -> Result<Alarm, Conf
 }
 
 /// The service that judges passwords.
-fn http_check(
+pub(super) fn http_check(
     settings: &Settings,
     warnings: &mut Vec<String>,
 ) -> Result<Option<HttpCheckConfig>, ConfigError> {

@@ -134,6 +134,7 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         listeners: addresses.listeners(certificates.as_ref()),
         allow_cleartext,
         policies: policies::policies(&settings, &homes, &mut warnings)?,
+        http_check: accounts::http_check(&settings, &mut warnings)?,
         replace_nul: settings
             .replace_nul
             .as_ref()

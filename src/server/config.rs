@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::policies::Policies;
 use super::tls::Certificates;
+use crate::accounts::HttpCheckConfig;
 
 /// The POP3 front.
 #[derive(Clone, Debug)]
@@ -16,6 +17,9 @@ pub struct Config {
     pub allow_cleartext: bool,
     /// What clients get to see, and what they can do to it.
     pub policies: Policies,
+    /// Who judges passwords where the policies say so (`Judge::Http`). Nobody needs an
+    /// account for it, nor is there a store for it.
+    pub http_check: Option<HttpCheckConfig>,
     /// NUL in messages becomes 0x80 on its way to the client: Outlook hangs on
     /// NUL.
     pub replace_nul: bool,

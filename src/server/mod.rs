@@ -90,16 +90,8 @@ impl Gateway {
         metrics: Arc<Metrics>,
     ) -> Result<Self, BindError> {
         let guard = Guard::new(&config.limits).map_err(|_| BindError::Random)?;
-        let http_check = match accounts
-            .as_ref()
-            .and_then(|it| it.config().http_check.clone())
-        {
-            Some(service) => {
-                let check = HttpCheck::new(service);
-                Some(check.map_err(|error| BindError::HttpCheck(error.to_string()))?)
-            }
-            None => None,
-        };
+        let http_check = config.http_check.clone().map(HttpCheck::new).transpose();
+        let http_check = http_check.map_err(|error| BindError::HttpCheck(error.to_string()))?;
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
             let key = key(&listener.security);

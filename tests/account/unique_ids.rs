@@ -91,7 +91,6 @@ fn end_access(site: &Site) {
         providers: Providers::new(),
         gateway_upstream: None,
         alarm: Alarm::default(),
-        http_check: None,
     };
     let access = Access::open(&site.path("state")).unwrap();
     let accounts = Accounts::new(access, config, Arc::default());

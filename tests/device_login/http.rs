@@ -1,8 +1,12 @@
 //! An HTTP service that judges passwords, and says where the mailbox is.
 
+use std::fs;
+
 use popgate::accounts::Home;
 use popgate::server::policies::Judge;
 
+use super::support::Gateway;
+use super::support::servers::dovecot;
 use super::upstreams::Judging;
 use super::{Setup, WRONG, World, judged};
 
@@ -82,4 +86,40 @@ fn a_service_that_makes_no_sense_refuses_nobody() {
     assert!(world.own.logins().is_empty());
     service.answers(OK);
     world.login("alice", "x").unwrap().quit();
+}
+
+/// The settings that docs/accounts.md names for it, with the service at this URL.
+fn as_documented(service: &Judging) -> String {
+    let docs = include_str!("../../docs/accounts.md");
+    let (_, section) = docs
+        .split_once("\n## Passwords that your own service judges\n")
+        .unwrap();
+    let (_, settings) = section.split_once("```toml\n").unwrap();
+    let (settings, _) = settings.split_once("```").unwrap();
+    settings.replace("http://127.0.0.1:9000/auth", service.url.as_str())
+}
+
+/// The program itself: nobody has an account, and there is no folder to keep any in.
+#[test]
+fn the_service_is_asked_where_there_are_no_accounts() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let service = Judging::start(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("popgate.toml");
+    let text = format!(
+        "pop3 = \"127.0.0.1:0\"\nallow_cleartext = true\nupstream = {:?}\n{}",
+        dovecot.plain_url(),
+        as_documented(&service),
+    );
+    fs::write(&config, text).unwrap();
+    let gateway = Gateway::start_expecting(1, &["--config", config.to_str().unwrap()]);
+    gateway.pop3().login("alice", "pw-alice");
+    assert_eq!(service.requests().len(), 1);
+    service.answers(NO);
+    let mut client = gateway.pop3();
+    client.expect_ok("USER bob");
+    assert!(client.expect_err("PASS pw-bob").starts_with("[AUTH]"));
+    assert_eq!(service.requests().len(), 2);
 }

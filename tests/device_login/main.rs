@@ -117,12 +117,6 @@ impl World {
                 sign_in: Some("https://pop.example.org/enrol".parse().unwrap()),
                 ..Alarm::default()
             },
-            http_check: setup.http.map(|url| HttpCheckConfig {
-                url,
-                timeout: PATIENCE,
-                tls: registration("http://127.0.0.1/".parse().unwrap()).tls,
-                servers: BTreeMap::from([("127.0.0.2:993".to_owned(), OTHER.to_owned())]),
-            }),
         };
         let access = Access::Local(store.clone());
         let accounts = Arc::new(Accounts::new(access, accounts, Arc::clone(&metrics)));
@@ -144,6 +138,12 @@ impl World {
             }],
             allow_cleartext: true,
             policies: setup.policies,
+            http_check: setup.http.map(|url| HttpCheckConfig {
+                url,
+                timeout: PATIENCE,
+                tls: registration("http://127.0.0.1/".parse().unwrap()).tls,
+                servers: BTreeMap::from([("127.0.0.2:993".to_owned(), OTHER.to_owned())]),
+            }),
             replace_nul: false,
             session_takeover: false,
             notice: setup.notice,

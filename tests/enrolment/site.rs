@@ -203,7 +203,6 @@ impl Site {
             providers: providers.into_iter().collect(),
             gateway_upstream: None,
             alarm: Alarm::default(),
-            http_check: None,
         };
         let accounts = Accounts::new(Access::Local(store), config, Arc::clone(&metrics));
         let accounts = Arc::new(accounts);

@@ -128,6 +128,7 @@ impl InProcess {
             listeners: addresses.iter().map(listener).collect(),
             allow_cleartext: true,
             policies: Policies::default(),
+            http_check: None,
             replace_nul: false,
             session_takeover: false,
             notice: false,

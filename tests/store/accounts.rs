@@ -22,7 +22,6 @@ fn accounts(access: Access, keys: &Secret) -> Accounts {
         providers: Default::default(),
         gateway_upstream: None,
         alarm: Default::default(),
-        http_check: None,
     };
     Accounts::new(access, config, Arc::default())
 }

@@ -158,7 +158,6 @@ impl Site {
             providers: Providers::from([("mail".to_owned(), Arc::new(provider))]),
             gateway_upstream: None,
             alarm: Alarm::default(),
-            http_check: None,
         };
         let access = Access::open(&self.state()).unwrap();
         Accounts::new(access, config, Arc::default())

@@ -574,7 +574,7 @@ fn the_example_s_accounts_resolve() {
         Ok(config) => {
             assert_eq!(config.accounts.providers.len(), 4);
             assert!(config.enrolment.is_some() && config.accounts.alarm.webhook.is_some());
-            assert!(config.accounts.http_check.is_some());
+            assert!(config.server.http_check.is_some());
             assert!(!config.accounts.locked_by_password);
         }
         // An elliptic key is none that Microsoft takes.
