@@ -36,7 +36,7 @@ pub enum Verdict {
 pub struct Admitted {
     /// Whose mailbox it is. It may be disabled, or in trouble.
     pub account: Account,
-    /// The id of the device, or the master's address.
+    /// The id of the device: the account's own, or the master's.
     pub by: String,
     /// What the password opens.
     pub opener: Opener,
@@ -77,11 +77,13 @@ impl Accounts {
                     .await?
                     .unwrap_or_default(),
             },
-            (Some(_), Some(_), Some(other)) if account.master && !account.disabled => Admitted {
-                account: other,
-                by: account.address.clone(),
-                opener: Opener::default(),
-            },
+            (Some(device), Some(_), Some(other)) if account.master && !account.disabled => {
+                Admitted {
+                    account: other,
+                    by: device.id.clone(),
+                    opener: Opener::default(),
+                }
+            }
             _ => return Ok(Verdict::Refused),
         };
         Ok(Verdict::Admitted(Box::new(admitted)))
@@ -194,13 +196,10 @@ impl Accounts {
         Ok(any)
     }
 
-    /// Notes that a device was used now. It may be lost.
-    pub fn used(&self, admitted: &Admitted) {
-        let devices = &admitted.account.devices;
-        if devices.iter().any(|device| device.id == admitted.by) {
-            self.access
-                .note_use(&admitted.account.address, &admitted.by, now());
-        }
+    /// Notes that a device of this account, which is the master's where one logged in
+    /// as somebody else, was used now. It may be lost.
+    pub fn used(&self, address: &str, admitted: &Admitted) {
+        self.access.note_use(&key(address), &admitted.by, now());
     }
 
     /// When the devices of an account were last used, by id, in seconds of Unix

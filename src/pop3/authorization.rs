@@ -33,10 +33,7 @@ enum Awaits {
     /// The end of the TLS handshake.
     Tls,
     /// Word from upstream.
-    Maildrop {
-        user: String,
-        failure: Option<&'static [u8]>,
-    },
+    Maildrop { failure: Option<&'static [u8]> },
 }
 
 const COMMAND: Awaits = Awaits::Command { user: None };
@@ -55,14 +52,6 @@ impl Authorization {
         match self.awaits {
             Awaits::Response(_) | Awaits::FailureAnswer(_) => Expects::Continuation,
             Awaits::Command { .. } | Awaits::Tls | Awaits::Maildrop { .. } => Expects::Command,
-        }
-    }
-
-    pub(super) fn user(&self) -> Option<&str> {
-        match &self.awaits {
-            Awaits::Command { user } => user.as_deref(),
-            Awaits::Maildrop { user, .. } => Some(user),
-            Awaits::Response(_) | Awaits::FailureAnswer(_) | Awaits::Tls => None,
         }
     }
 
@@ -85,12 +74,12 @@ impl Authorization {
                 self.front.tls_active = true;
                 Step::Nothing
             }
-            (Awaits::Maildrop { user, .. }, Input::Opened(maildrop, terms)) => {
-                let state = Transaction::new(self.front, self.bad_commands, user, maildrop, terms);
+            (Awaits::Maildrop { .. }, Input::Opened(maildrop, terms)) => {
+                let state = Transaction::new(self.front, self.bad_commands, maildrop, terms);
                 let welcome = state.welcome();
                 return (Session::Transaction(state), Step::Reply(welcome));
             }
-            (Awaits::Maildrop { failure, .. }, Input::Refused(refusal)) => {
+            (Awaits::Maildrop { failure }, Input::Refused(refusal)) => {
                 self.refused(refusal, failure)
             }
             _ => session::internal_error(),
@@ -242,10 +231,7 @@ impl Authorization {
     }
 
     fn open(&mut self, credentials: Credentials, failure: Option<&'static [u8]>) -> Step {
-        self.awaits = Awaits::Maildrop {
-            user: credentials.user().to_owned(),
-            failure,
-        };
+        self.awaits = Awaits::Maildrop { failure };
         Step::Open(credentials)
     }
 

@@ -14,7 +14,6 @@ use crate::maildrop::{Maildrop, Message, MessageIndex, Portion, Update};
 pub struct Transaction {
     front: Front,
     bad_commands: BadCommands,
-    user: String,
     maildrop: Maildrop,
     terms: Terms,
     /// The messages that were sent whole, by index; empty while none was, or
@@ -34,14 +33,12 @@ impl Transaction {
     pub(super) fn new(
         front: Front,
         bad_commands: BadCommands,
-        user: String,
         maildrop: Maildrop,
         terms: Terms,
     ) -> Self {
         let mut transaction = Self {
             front,
             bad_commands,
-            user,
             maildrop,
             terms,
             retrieved: Vec::new(),
@@ -52,10 +49,6 @@ impl Transaction {
         };
         transaction.unmark_all();
         transaction
-    }
-
-    pub(super) fn user(&self) -> &str {
-        &self.user
     }
 
     pub(super) fn maildrop(&self) -> &Maildrop {
@@ -237,7 +230,7 @@ impl Transaction {
         let update = Update::with_retrieved(indices(&self.marks), indices(&self.retrieved));
         let idle = update.delete().is_empty() && !self.terms.updates_always;
         let due = (!idle).then(|| update.delete().len());
-        let state = UpdateState::new(self.user, self.maildrop, due);
+        let state = UpdateState::new(self.maildrop, due);
         let step = if idle {
             Step::Close(Response::ok("bye"))
         } else {

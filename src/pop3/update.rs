@@ -7,27 +7,18 @@ use crate::maildrop::Maildrop;
 /// Waits for word of what became of the marked messages.
 #[derive(Debug)]
 pub struct UpdateState {
-    user: String,
     maildrop: Maildrop,
     /// How many are to be removed; `None` where nothing was asked for.
     due: Option<usize>,
 }
 
 impl UpdateState {
-    pub(super) fn new(user: String, maildrop: Maildrop, due: Option<usize>) -> Self {
-        Self {
-            user,
-            maildrop,
-            due,
-        }
+    pub(super) fn new(maildrop: Maildrop, due: Option<usize>) -> Self {
+        Self { maildrop, due }
     }
 
     pub(super) fn maildrop(&self) -> &Maildrop {
         &self.maildrop
-    }
-
-    pub(super) fn user(&self) -> &str {
-        &self.user
     }
 
     /// `+OK` only when every marked message is known to be removed.

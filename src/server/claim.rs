@@ -48,6 +48,21 @@ impl From<AccountsError> for Unclear {
     }
 }
 
+/// Who logs in, and whose maildrop he asks for where it is not his own, for logs: the
+/// same however a master says it.
+pub(super) fn named<'a>(
+    typed: &'a Credentials,
+    claimed: &'a Result<Claim, Unclear>,
+) -> (&'a str, Option<&'a str>) {
+    match claimed.as_ref().map(|claim| &claim.judge) {
+        Ok(By::Account {
+            address,
+            as_whom: Some(whom),
+        }) => (address, Some(whom)),
+        _ => (typed.user(), typed.authorized_as()),
+    }
+}
+
 impl Claim {
     /// Takes a login apart.
     pub async fn of(context: &Context, credentials: Credentials) -> Result<Self, Unclear> {

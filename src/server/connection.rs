@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::claim::{self, Claim};
 use super::client::{Client, Gone};
 use super::config::Config;
 use super::delivery::{self, Failure};
@@ -304,7 +305,7 @@ impl Driver {
                 portion,
             } => {
                 // Too large to be kept where every session has it.
-                let delivery = Box::pin(self.deliver(session, index, octets, portion));
+                let delivery = Box::pin(self.deliver(index, octets, portion));
                 return Ok(delivery.await);
             }
             Step::Update(update) => return Ok(self.update(session, &update).await),
@@ -339,15 +340,19 @@ impl Driver {
     async fn open(&mut self, credentials: Credentials) -> Next {
         let began = Instant::now();
         self.attempts = self.attempts.saturating_add(1);
-        self.record.user = Some(credentials.user().to_owned());
-        self.record.maildrop = credentials.authorized_as().map(str::to_owned);
+        let claimed = Claim::of(&self.context, credentials.clone()).await;
+        let (user, maildrop) = claim::named(&credentials, &claimed);
         let opening = Opening {
             context: Arc::clone(&self.context),
             client: self.peer.ip(),
             tls_active: self.client.is_encrypted(),
             attempt: self.attempts,
+            user: user.to_owned(),
+            maildrop: maildrop.map(str::to_owned),
         };
-        let opening = Box::pin(opening.open(credentials));
+        self.record.user = Some(opening.user.clone());
+        self.record.maildrop = opening.maildrop.clone();
+        let opening = Box::pin(opening.open(credentials, claimed));
         let shutdown = self.context.shutdown.clone();
         let opening = self.client.stays_while(opening);
         let Some(opened) = shutdown.run_until_cancelled(opening).await else {
@@ -391,20 +396,13 @@ impl Driver {
         Next::Input(Input::Refused(refused.refusal))
     }
 
-    async fn deliver(
-        &mut self,
-        session: &Session,
-        index: MessageIndex,
-        octets: u64,
-        portion: Portion,
-    ) -> Next {
+    async fn deliver(&mut self, index: MessageIndex, octets: u64, portion: Portion) -> Next {
         let Some(upstream) = &mut self.upstream else {
             return Next::End(SessionEnd::Internal);
         };
         let matters = upstream.policy.heeds_deliveries() && portion == Portion::Whole;
         let name = upstream.upstream.name().to_owned();
         let upstream = &mut *upstream.session;
-        let user = session.user().unwrap_or_default();
         let context = &self.context;
         let mut delivered =
             delivery::deliver(context, upstream, &mut self.client, index, octets, portion).await;
@@ -431,11 +429,13 @@ impl Driver {
                 })
             }
             Err(Failure::BeforeReply(error)) => {
-                note(context, &name, user, self.peer.ip(), "retrieve", &error);
+                let whose = self.record.whose();
+                note(context, &name, whose, self.peer.ip(), "retrieve", &error);
                 Next::Input(Input::NotDelivered(refusal_in_session(&error)))
             }
             Err(Failure::Midway(error)) => {
-                note(context, &name, user, self.peer.ip(), "retrieve", &error);
+                let whose = self.record.whose();
+                note(context, &name, whose, self.peer.ip(), "retrieve", &error);
                 self.client.abort();
                 Next::End(SessionEnd::Upstream)
             }
@@ -449,17 +449,17 @@ impl Driver {
     /// The UPDATE state (RFC 1939 §6).
     async fn update(&mut self, session: &Session, update: &Update) -> Next {
         let _ = self.client.flush().await;
-        let user = session.user().unwrap_or_default();
         let outcome = match &mut self.upstream {
             Some(upstream) => upstream.session.update(update).await,
             None => Err(UpstreamError::temporary("no upstream session")),
         };
         let outcome = outcome.unwrap_or_else(|error| {
             let upstream = self.upstream_name();
+            let whose = self.record.whose();
             note(
                 &self.context,
                 upstream,
-                user,
+                whose,
                 self.peer.ip(),
                 "update",
                 &error,
@@ -474,12 +474,14 @@ impl Driver {
             let removed = outcome.removed.len() as u64;
             self.record.deleted += removed;
             self.context.metrics.messages_deleted.inc_by(removed);
-            self.audit(session, user, &outcome);
+            self.audit(session, &outcome);
             self.keep_listing(session, &outcome);
         }
         if !outcome.remaining.is_empty() {
+            let (user, maildrop) = self.record.whose();
             warn!(
-                user = shown(user),
+                user,
+                maildrop,
                 client = %self.peer.ip(),
                 upstream = self.upstream_name(),
                 messages = outcome.remaining.len(),
@@ -509,8 +511,8 @@ impl Driver {
     }
 
     /// One line for each message that an update dealt with.
-    fn audit(&self, session: &Session, user: &str, outcome: &Outcome) {
-        let (Some(maildrop), Some(upstream)) = (session.maildrop(), &self.upstream) else {
+    fn audit(&self, session: &Session, outcome: &Outcome) {
+        let (Some(messages), Some(upstream)) = (session.maildrop(), &self.upstream) else {
             return;
         };
         let removal = match upstream.policy.delete {
@@ -528,14 +530,15 @@ impl Driver {
             .expired
             .iter()
             .map(|index| (index, "message expired"));
+        let (user, maildrop) = self.record.whose();
         for (index, what) in removed.chain(expired) {
-            let Some(message) = maildrop.get(*index) else {
+            let Some(message) = messages.get(*index) else {
                 continue;
             };
             info!(
                 target: "popgate::audit",
-                user = shown(user),
-                maildrop = self.record.maildrop(),
+                user,
+                maildrop,
                 folders = self.record.folders(),
                 client = %self.peer.ip(),
                 upstream = upstream.upstream.name(),

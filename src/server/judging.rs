@@ -41,16 +41,15 @@ impl Opening {
     pub(super) async fn enter(
         &self,
         user: &str,
-        credentials: Credentials,
+        credentials: &Credentials,
+        claimed: Result<Claim, Unclear>,
     ) -> Result<Entered, Refused> {
         let guard = &self.context.guard;
-        let typed = guard.digest(&credentials);
-        let claimed = Claim::of(&self.context, credentials).await;
         let is_no_guess = claimed.as_ref().is_ok_and(|claim| claim.is_no_guess);
         // The same password for another folder is no other guess.
         let shown = match &claimed {
             Ok(claim) => guard.digest(&claim.credentials),
-            Err(_) => typed,
+            Err(_) => guard.digest(credentials),
         };
         let Some(guess) = guard.guess(self.client, shown, is_no_guess).await else {
             self.log(user, format_args!("too many logins from there have failed"));
@@ -125,7 +124,7 @@ impl Opening {
             }
         };
         case.guess.succeeded();
-        accounts.used(&admitted);
+        accounts.used(address, &admitted);
         let account = &admitted.account;
         if account.disabled {
             self.log(user, format_args!("the account is disabled"));

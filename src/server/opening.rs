@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::claim::{Claim, Unclear};
 use super::connection::Context;
 use super::lock::Lock;
 use super::policies::Rules;
@@ -29,6 +30,9 @@ pub(super) struct Opening {
     pub tls_active: bool,
     /// How many logins the connection has tried, this one included.
     pub attempt: u32,
+    /// For logs: who logs in, and whose maildrop he asks for where it is not his own.
+    pub user: String,
+    pub maildrop: Option<String>,
 }
 
 /// A maildrop that is open.
@@ -133,9 +137,13 @@ pub(super) struct Entered {
 }
 
 impl Opening {
-    /// Opens the maildrop, or says why not.
-    pub async fn open(self, credentials: Credentials) -> Result<Opened, Refused> {
-        let user = credentials.user().to_owned();
+    /// Opens the maildrop, or says why not. `claimed` is what the credentials claim.
+    pub async fn open(
+        self,
+        credentials: Credentials,
+        claimed: Result<Claim, Unclear>,
+    ) -> Result<Opened, Refused> {
+        let user = self.user.as_str();
         let Entered {
             upstream,
             rules,
@@ -143,11 +151,11 @@ impl Opening {
             mailbox,
             maildrop,
             credentials,
-        } = self.enter(&user, credentials).await?;
+        } = self.enter(user, &credentials, claimed).await?;
         let delays = &self.context.delays;
         if let Some(wait) = delays.early(maildrop) {
             dismiss(upstream);
-            return Err(self.early(&user, wait));
+            return Err(self.early(user, wait));
         }
         let place = Arc::clone(&upstream.upstream);
         match self.lock_and_list(upstream, &mailbox, &rules.policy).await {
@@ -175,7 +183,7 @@ impl Opening {
             }
             Err(Denied::Locked) => {
                 self.log(
-                    &user,
+                    user,
                     format_args!("the maildrop is locked by another session"),
                 );
                 self.count(LoginResult::InUse);
@@ -184,9 +192,9 @@ impl Opening {
             Err(Denied::Upstream(UpstreamError::Authentication)) => {
                 // The credentials were good a moment ago.
                 let error = UpstreamError::temporary("refused behind the login");
-                Err(self.failed(&user, place.name(), &error))
+                Err(self.failed(user, place.name(), &error))
             }
-            Err(Denied::Upstream(error)) => Err(self.failed(&user, place.name(), &error)),
+            Err(Denied::Upstream(error)) => Err(self.failed(user, place.name(), &error)),
         }
     }
 
@@ -235,12 +243,14 @@ impl Opening {
 
     /// Why popgate itself does not let somebody in.
     pub(super) fn log(&self, user: &str, reason: Arguments<'_>) {
-        info!(user = shown(user), client = %self.client, "login refused: {reason}");
+        let maildrop = self.maildrop.as_deref().map(shown);
+        info!(user = shown(user), maildrop, client = %self.client, "login refused: {reason}");
     }
 
     /// The answer to a failure at this upstream.
     pub(super) fn failed(&self, user: &str, upstream: &str, error: &UpstreamError) -> Refused {
-        note(&self.context, upstream, user, self.client, "login", error);
+        let whose = (user, self.maildrop.as_deref());
+        note(&self.context, upstream, whose, self.client, "login", error);
         self.count(match error {
             UpstreamError::Authentication => LoginResult::Refused,
             UpstreamError::InUse(_) => LoginResult::InUse,
@@ -268,32 +278,33 @@ fn dismiss(upstream: UpstreamConnection) {
     });
 }
 
-/// Logs and counts what went wrong upstream.
+/// Logs and counts what went wrong upstream, for whom, and in whose maildrop, where that
+/// is not his own.
 pub(super) fn note(
     context: &Context,
     upstream: &str,
-    user: &str,
+    (user, maildrop): (&str, Option<&str>),
     client: IpAddr,
     what: &str,
     error: &UpstreamError,
 ) {
     let kind = refusal::kind(error);
     context.metrics.upstream_errors.get_or_create(&kind).inc();
-    let user = shown(user);
+    let (user, maildrop) = (shown(user), maildrop.map(shown));
     let kind = kind.as_str();
     match error {
         UpstreamError::Misconfigured(_) => {
-            error!(user, %client, upstream, kind, reason = %error, "{what} failed: a setting must be changed");
+            error!(user, maildrop, %client, upstream, kind, reason = %error, "{what} failed: a setting must be changed");
         }
         UpstreamError::Authentication | UpstreamError::Gone => {
-            info!(user, %client, upstream, kind, "{what} failed");
+            info!(user, maildrop, %client, upstream, kind, "{what} failed");
         }
         // Any user can bring it about.
         UpstreamError::NoFolder(_) => {
-            info!(user, %client, upstream, kind, reason = %error, "{what} failed");
+            info!(user, maildrop, %client, upstream, kind, reason = %error, "{what} failed");
         }
         UpstreamError::Temporary { .. } | UpstreamError::InUse(_) | UpstreamError::Protocol(_) => {
-            warn!(user, %client, upstream, kind, reason = %error, "{what} failed");
+            warn!(user, maildrop, %client, upstream, kind, reason = %error, "{what} failed");
         }
     }
 }

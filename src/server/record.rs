@@ -54,9 +54,11 @@ impl Record {
         }
     }
 
-    /// The maildrop's name for a log, where it is not the user's own.
-    pub fn maildrop(&self) -> Option<&str> {
-        self.maildrop.as_deref().map(shown)
+    /// For a log: who logged in, or tried to, and whose maildrop it is, where that is
+    /// not his own.
+    pub fn whose(&self) -> (&str, Option<&str>) {
+        let user = self.user.as_deref().unwrap_or_default();
+        (shown(user), self.maildrop.as_deref().map(shown))
     }
 
     /// The maildrop is open: its folders, by the names they have upstream, and
@@ -80,9 +82,10 @@ impl Record {
         }
         self.context.metrics.sessions.get_or_create(&end).inc();
         let upstream = self.upstream.as_ref().map(|it| it.name());
+        let (user, maildrop) = self.whose();
         info!(
-            user = shown(self.user.as_deref().unwrap_or_default()),
-            maildrop = self.maildrop(),
+            user,
+            maildrop,
             folders = self.folders(),
             client = %self.client,
             upstream = upstream.unwrap_or_else(|| self.context.upstream_name()),

@@ -1,6 +1,9 @@
 //! What is done to accounts that there are, while popgate runs and while it does
 //! not.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::provider::Provider;
 use super::support::servers::{Dovecot, dovecot};
 use super::{Site, support};
@@ -201,8 +204,33 @@ fn a_master_opens_the_accounts_of_others() {
     assert_eq!(enrolled["account"]["master"], true);
     let password = enrolled["device"]["password"].as_str().unwrap();
     let gateway = site.serve();
-    gateway.pop3().login("alice*root", password);
     refused(&gateway, "root", password);
+    let last_used = || site.shown("root")["devices"][0]["last_used"].as_i64();
+    assert_eq!(last_used(), None);
+    // However he says whose mailbox he wants, it is told of in the same way.
+    for user in ["alice*root", "Alice+INBOX*Root", "alice*root+INBOX"] {
+        dovecot.append("alice", "INBOX", b"Subject: hers\r\n\r\nhello\r\n");
+        let mut client = gateway.pop3();
+        client.login(user, password);
+        client.expect_ok("DELE 1");
+        client.quit();
+    }
+    assert!(last_used().is_some());
+    let mut client = gateway.pop3();
+    let message = STANDARD.encode(format!("Alice\0Root\0{password}"));
+    client.expect_ok(&format!("AUTH PLAIN {message}"));
+    client.quit();
+    refused(&gateway, "alice*root", "x");
+    gateway.wait_for_log("session ended user=root maildrop=alice ");
+    gateway.wait_for_log("none of the account's user=root maildrop=alice ");
+    let logs = gateway.logs();
+    let told = |event: &str| {
+        let of_master = |line: &&str| line.contains("user=root maildrop=alice ");
+        let lines = logs.lines().filter(|line| line.contains(event));
+        lines.map(|line| of_master(&line)).collect::<Vec<_>>()
+    };
+    assert_eq!(told("message removed"), [true; 3]);
+    assert_eq!(told("login refused"), [false, true]);
 }
 
 #[test]
