@@ -25,9 +25,11 @@ mod qr;
 mod report;
 mod sign_in;
 mod time;
+mod way;
 
 pub use opened::{Opened, account_of, opened};
 use output::{Output, shown};
+pub use way::Way;
 
 /// What the commands work on.
 #[derive(Debug)]

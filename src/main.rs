@@ -15,7 +15,6 @@ use popgate::cli::{
 };
 use popgate::config::{self, ConfigError, Origin, Overrides, Purpose, Resolved, Servers};
 use popgate::metrics::Metrics;
-use popgate::sasl::Credentials;
 use popgate::server::policies::Source;
 use popgate::server::tls::Certificates;
 use popgate::server::{Gateway, UpstreamProbe};
@@ -119,55 +118,28 @@ fn check(
     Ok(code)
 }
 
-/// Where somebody's mailbox is, and what opens it: what the account of popgate's own
-/// holds, else the password that the mail server knows.
+/// Where somebody's mailbox is, and what opens it, as the server would decide.
 async fn check_login(
     config: Resolved,
     user: &str,
     password: PasswordSource,
 ) -> anyhow::Result<(config::Upstream, check::Login)> {
-    let policies = &config.server.policies;
-    let store = config.state.clone().filter(|folder| store::exists(folder));
-    let accounts = store.map(|folder| {
+    let accounts = config.state.clone().map(|folder| {
         let access = Access::Brief(folder);
         Accounts::new(access, Arc::clone(&config.accounts), Arc::default())
     });
-    let opened = match &accounts {
-        Some(accounts) => match account::account_of(accounts, policies, user).await? {
-            Some(found) => Some(account::opened(accounts, policies, user, found, None).await?),
-            None => None,
-        },
-        None => None,
+    // Where there is no store yet nobody has one, and none is made for a look.
+    let is_there = config.state.as_deref().is_some_and(store::exists);
+    let known = accounts.as_ref().filter(|_| is_there);
+    let way = account::Way::of(&config.server, accounts.as_ref(), known, user, password);
+    let way = way.await.map_err(account_error)?;
+    let login = check::Login {
+        rules: way.rules,
+        policy: way.policy,
+        credentials: Some(way.credentials),
+        has_store: config.state.is_some(),
     };
-    let has_store = config.state.is_some();
-    let (home, login) = match opened {
-        Some(opened) => {
-            let login = check::Login {
-                rules: format!("{}; an account of popgate's own", opened.source),
-                policy: opened.rules.policy,
-                credentials: Some(opened.credentials),
-                has_store,
-            };
-            (opened.admitted.account.home, login)
-        }
-        None => {
-            let admission = policies
-                .admit(Credentials::Password {
-                    user: user.to_owned(),
-                    authorize_as: None,
-                    password: password.read(user)?,
-                })
-                .with_context(|| format!("{user:?} names no folder that can be"))?;
-            let login = check::Login {
-                rules: admission.source.to_string(),
-                policy: admission.rules.policy,
-                credentials: Some(admission.credentials),
-                has_store,
-            };
-            (admission.rules.login.home, login)
-        }
-    };
-    Ok((upstream_at(&config, &home)?, login))
+    Ok((upstream_at(&config, &way.home)?, login))
 }
 
 /// `popgate state export`

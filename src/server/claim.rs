@@ -1,19 +1,19 @@
 //! What a login claims: who somebody is, whose mailbox he wants, and who has to
 //! judge that.
 
-use super::connection::Context;
-use super::policies::{Asked, Judge, Login, without_recent};
+use super::policies::{Asked, Judge, Login, Policies, without_recent};
 use crate::accounts::{Account, Accounts, AccountsError, Verifier};
 use crate::maildrop::FolderNameError;
 use crate::sasl::Credentials;
 
 /// A login that nobody has judged.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub struct Claim {
     /// Without folder and window.
     pub credentials: Credentials,
     /// The mailbox, and what of it.
     pub asked: Asked,
+    /// Who has to judge it.
     pub judge: By,
     /// Right credentials cannot be found by trying.
     pub is_no_guess: bool,
@@ -21,24 +21,39 @@ pub(super) struct Claim {
 
 /// Who has to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum By {
-    /// The device passwords of this account; it asks for another one's mailbox.
+pub enum By {
+    /// The device passwords of an account.
     Account {
+        /// Its address.
         address: String,
+        /// It asks for the mailbox of this other one.
         as_whom: Option<String>,
     },
     /// The upstream.
     Upstream(Login),
     /// The HTTP service.
     Http(Login),
-    /// Nobody: there is no such user.
-    Nobody,
+    /// Nobody: there is no such user, or no such way in.
+    Nobody(Closed),
+}
+
+/// Why nobody could let a login in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The mailbox has this account: it opens by that, or by a master of popgate's.
+    HasAccount(String),
+    /// The rules let in who has an account.
+    NoAccount,
+    /// Not by what was shown: a token, or a proof of somebody else's.
+    ByThis,
 }
 
 /// A login cannot even be judged.
 #[derive(Debug)]
-pub(super) enum Unclear {
+pub enum Unclear {
+    /// The user name asks for a folder that cannot be.
     Folder(FolderNameError),
+    /// The accounts cannot be read.
     Accounts(AccountsError),
 }
 
@@ -64,10 +79,12 @@ pub(super) fn named<'a>(
 }
 
 impl Claim {
-    /// Takes a login apart.
-    pub async fn of(context: &Context, credentials: Credentials) -> Result<Self, Unclear> {
-        let policies = &context.config.policies;
-        let accounts = context.accounts.as_deref();
+    /// Takes a login apart. Nothing is compared, or asked of anybody, for it.
+    pub async fn of(
+        policies: &Policies,
+        accounts: Option<&Accounts>,
+        credentials: Credentials,
+    ) -> Result<Self, Unclear> {
         let credentials = match accounts {
             Some(accounts) => split_master(accounts, credentials).await?,
             None => credentials,
@@ -87,8 +104,8 @@ impl Claim {
             asked.user = credentials.mailbox().to_owned();
         }
         let (judge, is_no_guess) = match accounts {
-            Some(accounts) => judge(context, accounts, &credentials).await?,
-            None => (by_rules(context, &credentials), false),
+            Some(accounts) => judge(policies, accounts, &credentials).await?,
+            None => (by_rules(policies, &credentials), false),
         };
         Ok(Self {
             credentials,
@@ -130,25 +147,25 @@ async fn split_master(
 /// If there is an account, its device passwords alone decide: a wrong one is never
 /// passed on, nor is a token.
 async fn judge(
-    context: &Context,
+    policies: &Policies,
     accounts: &Accounts,
     credentials: &Credentials,
 ) -> Result<(By, bool), AccountsError> {
     let Some(account) = accounts.find(credentials.user()).await? else {
         // A mailbox that has an account opens by that, or by a master of popgate's.
         let before_star = || credentials.user().rsplit_once('*').map(|(other, _)| other);
-        let is_hers = match credentials.authorized_as().or_else(before_star) {
-            Some(other) => accounts.find(other).await?.is_some(),
-            None => false,
+        let hers = match credentials.authorized_as().or_else(before_star) {
+            Some(other) => accounts.find(other).await?,
+            None => None,
         };
-        let judge = match is_hers {
-            true => By::Nobody,
-            false => by_rules(context, credentials),
+        let judge = match hers {
+            Some(account) => By::Nobody(Closed::HasAccount(account.address)),
+            None => by_rules(policies, credentials),
         };
         return Ok((judge, false));
     };
     if matches!(credentials, Credentials::Bearer { .. }) {
-        return Ok((By::Nobody, false));
+        return Ok((By::Nobody(Closed::ByThis), false));
     }
     let as_whom = credentials.authorized_as().map(str::to_lowercase);
     let mut verifiers = account.devices.iter().map(|device| &device.verifier);
@@ -161,11 +178,10 @@ async fn judge(
 }
 
 /// Who judges somebody without an account.
-fn by_rules(context: &Context, credentials: &Credentials) -> By {
-    let policies = &context.config.policies;
+fn by_rules(policies: &Policies, credentials: &Credentials) -> By {
     let login = &policies.of(credentials.mailbox()).login;
     if credentials.authorized_as().is_some() && policies.of(credentials.user()).login != *login {
-        return By::Nobody;
+        return By::Nobody(Closed::ByThis);
     }
     match (login.by, credentials) {
         (Judge::Upstream, _) => By::Upstream(login.clone()),
@@ -175,6 +191,7 @@ fn by_rules(context: &Context, credentials: &Credentials) -> By {
                 authorize_as: None, ..
             },
         ) => By::Http(login.clone()),
-        (Judge::Http | Judge::Accounts, _) => By::Nobody,
+        (Judge::Accounts, _) => By::Nobody(Closed::NoAccount),
+        (Judge::Http, _) => By::Nobody(Closed::ByThis),
     }
 }

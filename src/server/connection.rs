@@ -340,7 +340,9 @@ impl Driver {
     async fn open(&mut self, credentials: Credentials) -> Next {
         let began = Instant::now();
         self.attempts = self.attempts.saturating_add(1);
-        let claimed = Claim::of(&self.context, credentials.clone()).await;
+        let context = &self.context;
+        let (policies, accounts) = (&context.config.policies, context.accounts.as_deref());
+        let claimed = Claim::of(policies, accounts, credentials.clone()).await;
         let (user, maildrop) = claim::named(&credentials, &claimed);
         let opening = Opening {
             context: Arc::clone(&self.context),

@@ -10,21 +10,57 @@ use super::judging::Case;
 use super::opening::{Entered, Opening, Refused, UpstreamConnection};
 use super::policies::Login;
 use super::refusal;
-use crate::accounts::{Entry, Home, HttpVerdict};
+use crate::accounts::{Accounts, CredentialError, Entry, Home, HttpVerdict};
 use crate::metrics::LoginResult;
-use crate::sasl::{Credentials, Digest};
+use crate::sasl::Credentials;
 use crate::secret::Secret;
-use crate::upstream::{Upstream, UpstreamError, account_in};
+use crate::upstream::{UpstreamError, account_in};
 
 /// What logs call the service.
 const SERVICE: &str = "auth_http";
 
 /// Where the mailbox of somebody is who was let in, and what opens it.
-struct Way {
-    upstream: Arc<dyn Upstream>,
-    credentials: Credentials,
-    /// What is refused, should it be.
-    key: Digest,
+#[derive(Debug)]
+pub struct LetIn {
+    /// Where it is.
+    pub home: Home,
+    /// What opens it.
+    pub credentials: Credentials,
+    /// They are of popgate's own registration at the provider.
+    is_by_provider: bool,
+}
+
+impl LetIn {
+    /// The mailbox of `name` is at `url`, where the service names a server, or else
+    /// where the rules say; this password opens it, unless the provider lets popgate in.
+    pub async fn of(
+        accounts: Option<&Accounts>,
+        login: &Login,
+        url: Option<String>,
+        name: &str,
+        password: &Secret,
+    ) -> Result<Self, CredentialError> {
+        if let (None, Home::Provider(provider), Some(accounts)) = (&url, &login.home, accounts)
+            && accounts
+                .provider(provider)
+                .is_some_and(|it| Entry::needs_nobody(&it.entry))
+        {
+            return Ok(Self {
+                credentials: accounts.provider_credentials(&login.home, name).await?,
+                home: login.home.clone(),
+                is_by_provider: true,
+            });
+        }
+        let unfit = |_| {
+            let problem = "auth_http gave no user name or password that can be";
+            CredentialError::Misconfigured(problem.to_owned())
+        };
+        Ok(Self {
+            credentials: Credentials::password(name, password.reveal()).map_err(unfit)?,
+            home: url.map_or_else(|| login.home.clone(), Home::Upstream),
+            is_by_provider: false,
+        })
+    }
 }
 
 impl Opening {
@@ -77,31 +113,37 @@ impl Opening {
             Err(error) => return Err(self.failed(user, SERVICE, &no_credentials(&error))),
         };
         attempt.accepted();
-        let (rules, terms) = self.rules_of(&case.claim);
-        let way = self
-            .way(login, url.as_deref(), name.clone(), &password)
-            .await
+        let (rules, terms, _) = context.config.policies.of_anybody(&case.claim.asked);
+        let way = LetIn::of(context.accounts.as_deref(), login, url, &name, &password).await;
+        let way = way.map_err(|error| self.failed(user, SERVICE, &no_credentials(&error)))?;
+        let upstream = context
+            .upstream_of(&way.home)
             .map_err(|error| self.failed(user, SERVICE, &error))?;
         case.guess.succeeded();
-        let maildrop = account_in(way.upstream.realm(), &name);
-        let maildrop = guard.maildrop(&maildrop, &rules.policy.folders);
+        let mailbox = account_in(upstream.realm(), &name);
+        let key = match way.is_by_provider {
+            // Whatever the token.
+            true => guard.user(&mailbox),
+            false => guard.digest_in(upstream.realm(), &way.credentials),
+        };
+        let maildrop = guard.maildrop(&mailbox, &rules.policy.folders);
         if let Some(wait) = context.delays.early(maildrop) {
             return Err(self.early(user, wait));
         }
-        let Some(attempt) = guard.attempt(way.key, None).await else {
+        let Some(attempt) = guard.attempt(key, None).await else {
             self.log(user, format_args!("as by the upstream before"));
             self.count(LoginResult::Suppressed);
             let refused = refusal::refusal(&UpstreamError::Authentication);
             return Err(refused.into());
         };
         let policy = Arc::clone(&rules.policy);
-        let session = way.upstream.login(way.credentials, self.client, policy);
+        let session = upstream.login(way.credentials, self.client, policy);
         match session.await {
             Ok(session) => {
                 attempt.accepted();
                 let policy = &rules.policy;
                 Ok(Entered {
-                    upstream: UpstreamConnection::new(context, way.upstream, session, policy),
+                    upstream: UpstreamConnection::new(context, upstream, session, policy),
                     rules,
                     terms,
                     mailbox: name,
@@ -113,51 +155,8 @@ impl Opening {
                 if matches!(error, UpstreamError::Authentication) {
                     attempt.refused(None);
                 }
-                Err(self.failed(user, way.upstream.name(), &error))
+                Err(self.failed(user, upstream.name(), &error))
             }
         }
-    }
-
-    /// Where the service, or else the rules, say that the mailbox is.
-    async fn way(
-        &self,
-        login: &Login,
-        url: Option<&str>,
-        name: String,
-        password: &Secret,
-    ) -> Result<Way, UpstreamError> {
-        let (context, guard) = (&self.context, &self.context.guard);
-        let upstream = match url {
-            Some(url) => context.upstreams.at(url)?,
-            None => context.upstream_of(&login.home)?,
-        };
-        if let (None, Home::Provider(provider), Some(accounts)) =
-            (url, &login.home, &context.accounts)
-            && accounts
-                .provider(provider)
-                .is_some_and(|it| Entry::needs_nobody(&it.entry))
-        {
-            let credentials = accounts.provider_credentials(&login.home, &name).await;
-            let credentials = credentials.map_err(|error| no_credentials(&error))?;
-            // Whatever the token.
-            let key = guard.user(&account_in(upstream.realm(), &name));
-            return Ok(Way {
-                upstream,
-                credentials,
-                key,
-            });
-        }
-        let unfit = |_| {
-            UpstreamError::Misconfigured(
-                "auth_http gave no user name or password that can be".into(),
-            )
-        };
-        let credentials = Credentials::password(&name, password.reveal()).map_err(unfit)?;
-        let key = guard.digest_in(upstream.realm(), &credentials);
-        Ok(Way {
-            upstream,
-            credentials,
-            key,
-        })
     }
 }

@@ -11,12 +11,11 @@ use super::account_entry::{Shut, Visit, maildrop_of, share, unusable};
 use super::claim::{By, Claim, Unclear};
 use super::guard::Guess;
 use super::opening::{Entered, Opening, Refused, UpstreamConnection};
-use super::policies::{Login, Rules};
+use super::policies::Login;
 use super::record::shown;
 use super::refusal;
 use crate::accounts::{Accounts, AccountsError, Verdict};
 use crate::metrics::LoginResult;
-use crate::pop3::Terms;
 use crate::sasl::Credentials;
 use crate::upstream::{UpstreamError, account_in};
 
@@ -85,7 +84,7 @@ impl Opening {
             }
             By::Upstream(login) => self.pass_on(case, &login).await,
             By::Http(login) => self.by_http(case, &login).await,
-            By::Nobody => self.by_nobody(case).await,
+            By::Nobody(_) => self.by_nobody(case).await,
         }
     }
 
@@ -131,19 +130,19 @@ impl Opening {
             self.count(LoginResult::Failed);
             return Err(refusal::disabled().into());
         }
-        let mut rules = policies.of(&account.address).clone();
-        if let Err(problem) = rules.put_above(&account.rules) {
-            error!(
-                user = shown(user),
-                account = shown(&account.address),
-                "the account's rules cannot be read: {}",
-                shown(&problem.to_string())
-            );
-            self.count(LoginResult::Failed);
-            return Err(refusal::unreadable_rules().into());
-        }
-        let terms = rules.terms();
-        policies.grant(&case.claim.asked, &mut rules);
+        let (mut rules, terms, _) = match policies.of_account(account, &case.claim.asked) {
+            Ok(found) => found,
+            Err(problem) => {
+                error!(
+                    user = shown(user),
+                    account = shown(&account.address),
+                    "the account's rules cannot be read: {}",
+                    shown(&problem.to_string())
+                );
+                self.count(LoginResult::Failed);
+                return Err(refusal::unreadable_rules().into());
+            }
+        };
         let upstream = context
             .upstream_of(&account.home)
             .map_err(|error| self.failed(user, "accounts", &error))?;
@@ -199,7 +198,7 @@ impl Opening {
             .upstream_of(&login.home)
             .map_err(|error| self.failed(user, "none", &error))?;
         let credentials = case.claim.credentials.clone();
-        let (rules, terms) = self.rules_of(&case.claim);
+        let (rules, terms, _) = context.config.policies.of_anybody(&case.claim.asked);
         let policy = &rules.policy;
         let digest = guard.digest_in(upstream.realm(), &credentials);
         let mailbox = credentials.mailbox().to_owned();
@@ -269,15 +268,6 @@ impl Opening {
                 }
             }
         }
-    }
-
-    /// The rules of somebody without an account, and what they mean in front.
-    pub(super) fn rules_of(&self, claim: &Claim) -> (Rules, Terms) {
-        let policies = &self.context.config.policies;
-        let mut rules = policies.of(&claim.asked.user).clone();
-        let terms = rules.terms();
-        policies.grant(&claim.asked, &mut rules);
-        (rules, terms)
     }
 
     /// The answer to wrong credentials, whoever found out: it leaves at a time that

@@ -36,9 +36,11 @@ mod refusal;
 pub mod tls;
 
 pub use account_entry::{as_delegate, share};
+pub use claim::{By, Claim, Closed, Unclear};
 use config::{Config, Security};
 use connection::Context;
 use guard::{Guard, HeldUp};
+pub use http_entry::LetIn;
 use listener::{Admission, Listener};
 use login_delay::LoginDelays;
 pub use probe::UpstreamProbe;

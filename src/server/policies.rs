@@ -58,7 +58,7 @@ impl Rules {
     }
 
     /// What they mean to the session in front.
-    pub(super) fn terms(&self) -> Terms {
+    fn terms(&self) -> Terms {
         let policy = &self.policy;
         Terms {
             deletion_refused: policy.delete == DeletePolicy::Refuse,
@@ -79,20 +79,9 @@ pub struct Unreadable {
     problem: String,
 }
 
-/// A login of somebody with an account comes under no rules.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AccountRulesError {
-    /// The user name asks for a folder that cannot be.
-    #[error(transparent)]
-    Folder(#[from] FolderNameError),
-    /// Those of the account cannot be read.
-    #[error("its rules cannot be read: {0}")]
-    Unreadable(#[from] Unreadable),
-}
-
 impl Rules {
     /// Puts what an account's own rules say above these.
-    pub(super) fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
+    fn put_above(&mut self, own: &accounts::Rules) -> Result<(), Unreadable> {
         fn unreadable(key: &'static str) -> impl Fn(String) -> Unreadable {
             move |problem| Unreadable { key, problem }
         }
@@ -129,9 +118,9 @@ impl Rules {
 
 /// What a user name asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub struct Asked {
     /// Whose mailbox.
-    pub user: String,
+    pub(super) user: String,
     /// A folder of it.
     folder: Option<FolderName>,
     /// What has come lately.
@@ -266,16 +255,23 @@ impl Policies {
     /// may stand before or behind the folder.
     pub fn admit(&self, credentials: Credentials) -> Result<Admission, FolderNameError> {
         let asked = self.asked(credentials.mailbox(), false)?;
-        let (rules, source) = self.sourced(&asked.user);
-        let mut rules = rules.clone();
-        let terms = rules.terms();
-        self.grant(&asked, &mut rules);
+        let (rules, terms, source) = self.of_anybody(&asked);
         Ok(Admission {
             credentials: credentials.for_mailbox(asked.user),
             rules,
             terms,
             source,
         })
+    }
+
+    /// The rules of a login of somebody without an account of popgate's own, what they
+    /// mean to the session in front, and whose they are.
+    pub fn of_anybody(&self, asked: &Asked) -> (Rules, Terms, Source) {
+        let (rules, source) = self.sourced(&asked.user);
+        let mut rules = rules.clone();
+        let terms = rules.terms();
+        self.grant(asked, &mut rules);
+        (rules, terms, source)
     }
 
     /// What an account of popgate's own may be called that a user name means: the
@@ -287,21 +283,29 @@ impl Policies {
         std::iter::once(whole.to_owned()).chain(user).collect()
     }
 
-    /// The rules of a login under this name to an account of popgate's own, with the
-    /// folder and the window that the name asks for, and whose the general ones are.
-    pub fn of_account(
+    /// What a login under this name to an account of popgate's own asks for.
+    pub fn asked_of(
         &self,
         account: &accounts::Account,
         name: &str,
-    ) -> Result<(Rules, Source), AccountRulesError> {
+    ) -> Result<Asked, FolderNameError> {
         let (_, whole) = without_recent(name);
-        let is_whole = whole.to_lowercase() == account.address;
-        let asked = self.asked(name, is_whole)?;
+        self.asked(name, whole.to_lowercase() == account.address)
+    }
+
+    /// The same as [`Policies::of_anybody`] for an account of popgate's own; `Source` is
+    /// whose the general ones are.
+    pub fn of_account(
+        &self,
+        account: &accounts::Account,
+        asked: &Asked,
+    ) -> Result<(Rules, Terms, Source), Unreadable> {
         let (rules, source) = self.sourced(&account.address);
         let mut rules = rules.clone();
         rules.put_above(&account.rules)?;
-        self.grant(&asked, &mut rules);
-        Ok((rules, source))
+        let terms = rules.terms();
+        self.grant(asked, &mut rules);
+        Ok((rules, terms, source))
     }
 
     /// Takes a login's name apart. `is_whole`: somebody is called so, whatever the
@@ -326,7 +330,7 @@ impl Policies {
     }
 
     /// Has the rules show what the user name asks for.
-    pub(super) fn grant(&self, asked: &Asked, rules: &mut Rules) {
+    fn grant(&self, asked: &Asked, rules: &mut Rules) {
         if asked.folder.is_none() && !asked.is_recent {
             return;
         }

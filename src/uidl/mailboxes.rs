@@ -145,7 +145,8 @@ impl Mailboxes {
         account: Account,
         device: Option<&Secret>,
     ) -> Result<Door, Shut> {
-        let opened = opened(&self.accounts, &self.policies, user, account, device).await?;
+        let asked = self.policies.asked_of(&account, user)?;
+        let opened = opened(&self.accounts, &self.policies, &asked, account, device).await?;
         let account = &opened.admitted.account;
         let upstream = self.upstream_at(&account.home, user)?;
         let mut policy = opened.rules.policy;

@@ -8,6 +8,7 @@
 mod support;
 
 mod arguments;
+mod check;
 mod keys;
 mod managing;
 mod provider;

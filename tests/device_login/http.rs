@@ -1,12 +1,13 @@
 //! An HTTP service that judges passwords, and says where the mailbox is.
 
 use std::fs;
+use std::process::{Command, Output, Stdio};
 
 use popgate::accounts::Home;
 use popgate::server::policies::Judge;
 
 use super::support::Gateway;
-use super::support::servers::dovecot;
+use super::support::servers::{Dovecot, dovecot};
 use super::upstreams::Judging;
 use super::{Setup, WRONG, World, judged};
 
@@ -99,22 +100,48 @@ fn as_documented(service: &Judging) -> String {
     settings.replace("http://127.0.0.1:9000/auth", service.url.as_str())
 }
 
-/// The program itself: nobody has an account, and there is no folder to keep any in.
+/// The program itself, with these settings: nobody has an account, and there is no
+/// folder to keep any in.
+struct Program {
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    fn new(dovecot: &Dovecot, service: &Judging) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "pop3 = \"127.0.0.1:0\"\nallow_cleartext = true\nupstream = {:?}\n{}",
+            dovecot.plain_url(),
+            as_documented(service),
+        );
+        fs::write(folder.path().join("popgate.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    fn config(&self) -> String {
+        let config = self.folder.path().join("popgate.toml");
+        config.to_str().unwrap().to_owned()
+    }
+
+    fn check(&self, user: &str, password: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .args(["check", user, "--config", &self.config()])
+            .env_clear()
+            .env("POPGATE_PASSWORD", password)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+}
+
 #[test]
 fn the_service_is_asked_where_there_are_no_accounts() {
     let Some(dovecot) = dovecot() else {
         return;
     };
     let service = Judging::start(OK);
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("popgate.toml");
-    let text = format!(
-        "pop3 = \"127.0.0.1:0\"\nallow_cleartext = true\nupstream = {:?}\n{}",
-        dovecot.plain_url(),
-        as_documented(&service),
-    );
-    fs::write(&config, text).unwrap();
-    let gateway = Gateway::start_expecting(1, &["--config", config.to_str().unwrap()]);
+    let program = Program::new(&dovecot, &service);
+    let gateway = Gateway::start_expecting(1, &["--config", &program.config()]);
     gateway.pop3().login("alice", "pw-alice");
     assert_eq!(service.requests().len(), 1);
     service.answers(NO);
@@ -122,4 +149,35 @@ fn the_service_is_asked_where_there_are_no_accounts() {
     client.expect_ok("USER bob");
     assert!(client.expect_err("PASS pw-bob").starts_with("[AUTH]"));
     assert_eq!(service.requests().len(), 2);
+}
+
+#[test]
+fn a_check_asks_the_service_first_as_a_login_does() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let service = Judging::start(OK);
+    let program = Program::new(&dovecot, &service);
+    let well = |password: &str| {
+        let Output { status, stdout, .. } = program.check("alice", password);
+        let said = String::from_utf8(stdout).unwrap();
+        assert!(status.success() && said.contains("All is well."), "{said}");
+        assert!(said.contains("let in by auth_http"), "{said}");
+    };
+    well("pw-alice");
+    assert!(service.requests()[0].contains("auth-pass: pw-alice\r"));
+    // What is typed is none of the mail server's affair.
+    service.answers("Auth-Status: OK\r\nAuth-User: alice\r\nAuth-Pass: pw-alice\r\n");
+    well("x");
+    for (answer, says) in [
+        (NO, "auth_http: the service does not let alice in"),
+        ("", "auth_http: the external check: no Auth-Status"),
+    ] {
+        service.answers(answer);
+        let failed = program.check("alice", "pw-alice");
+        let error = String::from_utf8(failed.stderr).unwrap();
+        assert!(error.contains(says), "{error}");
+        assert_eq!((failed.status.code(), failed.stdout), (Some(1), vec![]));
+    }
+    assert_eq!(service.requests().len(), 4);
 }
