@@ -71,7 +71,12 @@ impl Way {
                         let account = known.find(&address).await?;
                         let gone = || AccountsError::Missing(address);
                         let account = account.ok_or_else(gone)?;
-                        let opened = opened(known, policies, asked, account, None);
+                        // Else nothing is compared: popgate opens it by itself.
+                        let device = match account.lock {
+                            Some(_) => Some(password.of_a_device().read(&account.address)?),
+                            None => None,
+                        };
+                        let opened = opened(known, policies, asked, account, device.as_ref());
                         (opened.await?, String::new())
                     }
                 };

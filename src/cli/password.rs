@@ -64,6 +64,14 @@ impl PasswordSource {
         }
     }
 
+    /// The same, where what is wanted is the password of a device: so it is called.
+    pub fn of_a_device(self) -> Self {
+        Self {
+            what: "Password of a device",
+            ..self
+        }
+    }
+
     /// Of a token that does not end.
     pub(super) fn api_token(file: Option<Given<PathBuf>>) -> Self {
         Self {

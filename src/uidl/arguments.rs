@@ -120,7 +120,8 @@ pub async fn password(
 fn read(wanted: Wanted, source: PasswordSource, user: &str) -> Result<Option<Secret>, ConfigError> {
     match wanted {
         Wanted::Nothing => Ok(None),
-        Wanted::DevicePassword | Wanted::Password => source.read(user).map(Some),
+        Wanted::DevicePassword => source.of_a_device().read(user).map(Some),
+        Wanted::Password => source.read(user).map(Some),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use super::provider::Provider;
 use super::support::servers::{Dovecot, dovecot};
 use super::{Run, Site, run};
 
@@ -83,4 +84,23 @@ fn a_masters_password_is_judged_here_and_goes_no_further() {
     stopped(check(&site, "alice*bob", "pw-bob"), says);
     site.run(&["disable", "root"]).ok();
     stopped(check(&site, "alice*root", &masters), "or he is disabled");
+}
+
+#[test]
+fn where_secrets_open_with_a_device_password_that_is_what_is_asked_for() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let lines = "[accounts]\nkey_file = \"accounts.key\"\nlocked_by_password = true\n";
+    let site = provider.site(lines);
+    let alice = "alice@example.org";
+    let password = provider.enrol(&site, alice, &[]);
+    let says = "POPGATE_PASSWORD: no password of a device for alice@example.org";
+    let run = check(&site, alice, "");
+    assert_eq!(run.out, "");
+    run.failed(78, says);
+    let says = "the account alice@example.org: the password is of none of its devices";
+    stopped(check(&site, alice, "wrong"), says);
+    let said = check(&site, alice, &password).ok();
+    assert!(said.contains("All is well."), "{said}");
 }

@@ -271,7 +271,7 @@ fn where_secrets_open_with_a_device_password_it_opens_the_mailbox_and_goes_nowhe
         .provider
         .site("[accounts]\nkey_file = \"accounts.key\"\nlocked_by_password = true\n");
     let password = moving.provider.enrol(&site, ALICE, &[]);
-    run(moving.import(&site, &[])).failed(78, "POPGATE_PASSWORD");
+    run(moving.import(&site, &[])).failed(78, "POPGATE_PASSWORD: no password of a device");
     let with = |password: &str| {
         let mut import = moving.import(&site, &[]);
         import.env("POPGATE_PASSWORD", password);
