@@ -104,6 +104,9 @@ fn check(
         Some(user) => runtime.block_on(check_login(config, &user, password))?,
         None => {
             let gateway = &config.server.policies.gateway;
+            if gateway.login.home == Home::Gateway && config.upstream.is_none() {
+                return Err(anyhow!(NAME_SOMEBODY));
+            }
             let login = check::Login {
                 rules: Source::Gateway.to_string(),
                 policy: Arc::clone(&gateway.policy),
@@ -117,6 +120,9 @@ fn check(
     runtime.shutdown_background();
     Ok(code)
 }
+
+/// Nothing is wrong with such a configuration.
+const NAME_SOMEBODY: &str = "the gateway has no upstream of its own, and needs none: accounts have their mailboxes elsewhere; look at the one of somebody: popgate check ADDRESS";
 
 /// Where somebody's mailbox is, and what opens it, as the server would decide.
 async fn check_login(

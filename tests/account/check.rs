@@ -6,15 +6,21 @@ use super::provider::Provider;
 use super::support::servers::{Dovecot, dovecot};
 use super::{Run, Site, run};
 
-/// `popgate check` with a password in the environment, and nobody to ask.
-fn check(site: &Site, user: &str, password: &str) -> Run {
+/// `popgate check`, with nobody to ask.
+fn command(site: &Site) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
     command
-        .args(["check", user])
+        .arg("check")
         .env_clear()
         .env("POPGATE_CONFIG", site.config())
-        .env("POPGATE_PASSWORD", password)
         .stdin(Stdio::null());
+    command
+}
+
+/// The same for somebody, with a password in the environment.
+fn check(site: &Site, user: &str, password: &str) -> Run {
+    let mut command = command(site);
+    command.arg(user).env("POPGATE_PASSWORD", password);
     run(command)
 }
 
@@ -102,5 +108,28 @@ fn where_secrets_open_with_a_device_password_that_is_what_is_asked_for() {
     let says = "the account alice@example.org: the password is of none of its devices";
     stopped(check(&site, alice, "wrong"), says);
     let said = check(&site, alice, &password).ok();
+    assert!(said.contains("All is well."), "{said}");
+}
+
+#[test]
+fn where_all_mailboxes_are_at_providers_somebody_has_to_be_named() {
+    let Some(provider) = Provider::start() else {
+        return;
+    };
+    let site = provider.site("");
+    stopped(run(command(&site)), "popgate check ADDRESS");
+    let alice = "alice@example.org";
+    stopped(
+        check(&site, alice, "x"),
+        "there is no account alice@example.org",
+    );
+    provider.enrol(&site, alice, &[]);
+    check(&site, alice, "x").ok();
+    // That of everybody is a place to look at.
+    site.configure(&format!(
+        "default_provider = \"test\"\n{}",
+        provider.table("")
+    ));
+    let said = run(command(&site)).ok();
     assert!(said.contains("All is well."), "{said}");
 }
