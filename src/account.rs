@@ -27,7 +27,7 @@ mod sign_in;
 mod time;
 mod way;
 
-pub use opened::{Opened, account_of, opened};
+pub use opened::{Opened, opened};
 use output::{Output, shown};
 pub use way::Way;
 

@@ -20,20 +20,6 @@ pub struct Opened {
     pub source: Source,
 }
 
-/// The account that a user name means, as a client gives it, be it with a folder.
-pub async fn account_of(
-    accounts: &Accounts,
-    policies: &Policies,
-    user: &str,
-) -> Result<Option<Account>, AccountError> {
-    for name in policies.names(user) {
-        if let Some(account) = accounts.find(&name).await? {
-            return Ok(Some(account));
-        }
-    }
-    Ok(None)
-}
-
 /// What opens the mailbox of an account to a login that asks for this. No device
 /// password is needed, unless the secrets open only with one.
 pub async fn opened(

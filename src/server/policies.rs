@@ -274,15 +274,6 @@ impl Policies {
         (rules, terms, source)
     }
 
-    /// What an account of popgate's own may be called that a user name means: the
-    /// first one that there is.
-    pub fn names(&self, name: &str) -> Vec<String> {
-        let (_, whole) = without_recent(name);
-        let user = self.asked(name, false).ok().map(|asked| asked.user);
-        let user = user.filter(|user| user != whole);
-        std::iter::once(whole.to_owned()).chain(user).collect()
-    }
-
     /// What a login under this name to an account of popgate's own asks for.
     pub fn asked_of(
         &self,

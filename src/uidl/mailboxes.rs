@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::account::{AccountError, account_of, opened};
+use crate::account::{AccountError, opened};
 use crate::accounts::{Account, Accounts, AccountsError, Admitted, CredentialError, Entry, Home};
 use crate::maildrop::{FolderNameError, Policy};
 use crate::sasl::{Credentials, SaslError};
 use crate::secret::Secret;
 use crate::server::policies::{Judge, Login, Policies};
-use crate::server::{as_delegate, share};
+use crate::server::{By, Claim, Closed, Unclear, as_delegate, share};
 use crate::upstream::{Upstream, UpstreamError, UpstreamSession, Upstreams};
 
 /// Whom the upstream is told about, where it is told of clients.
@@ -98,8 +98,33 @@ impl Mailboxes {
         })
     }
 
+    /// Whose account opens it to a login under this name. It opens by itself here:
+    /// whoever names a master, too, is told so before any password is read.
     async fn account(&self, user: &str) -> Result<Option<Account>, AccountError> {
-        account_of(&self.accounts, &self.policies, user).await
+        let claim = Claim::of(&self.policies, Some(&self.accounts), called(user, None));
+        let judge = match claim.await {
+            Ok(claim) => claim.judge,
+            Err(Unclear::Accounts(error)) => return Err(error.into()),
+            // The way in says so.
+            Err(Unclear::Folder(_)) => return Ok(None),
+        };
+        match judge {
+            By::Account {
+                address,
+                as_whom: None,
+            } => Ok(self.accounts.find(&address).await?),
+            By::Account {
+                as_whom: Some(address),
+                ..
+            }
+            | By::Nobody(Closed::HasAccount(address)) => {
+                let address = address.escape_debug();
+                Err(AccountError::Unsuitable(format!(
+                    "no master is needed here: name {address} alone"
+                )))
+            }
+            By::Upstream(_) | By::Http(_) | By::Nobody(_) => Ok(None),
+        }
     }
 
     fn entry(&self, home: &Home) -> Option<&Entry> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::provider::Provider;
-use super::support::servers::{Dovecot, scripts};
+use super::support::servers::{Dovecot, dovecot, scripts};
 use super::support::{Gateway, messages};
 use super::{Run, Site, run};
 
@@ -287,6 +287,31 @@ fn where_secrets_open_with_a_device_password_it_opens_the_mailbox_and_goes_nowhe
     let now = served(&gateway, &password);
     assert_eq!(&now[..5], moving.old_ids());
     assert_eq!(exported(&site, Some(&password)), now);
+}
+
+#[test]
+fn a_masters_password_is_asked_for_by_nobody_and_goes_nowhere() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = Site::new(&format!("upstream = {:?}\n", dovecot.plain_url()));
+    let mut add = site.command(&["add", "alice"]);
+    add.env("POPGATE_PASSWORD", "pw-alice");
+    run(add).ok();
+    let root = site.run(&["add", "root", "--master", "--json"]);
+    let root = root.objects().remove(0);
+    let password = root["device"]["password"].as_str().unwrap();
+    for user in ["alice*root", "alice*root+Junk", "alice*bob"] {
+        let mut export = uidl(&site, &["export", "--user", user]);
+        export.env("POPGATE_PASSWORD", password);
+        run(export).failed(1, "no master is needed here: name alice alone");
+    }
+    let from = format!("pop3+plain://localhost:{}", dovecot.pop3_port());
+    let all = ["import", "--from", &from, "--user", "bob*root"];
+    let mut import = uidl(&site, &all);
+    import.env("POPGATE_PASSWORD", password);
+    run(import).failed(1, "name bob alone");
+    run(uidl(&site, &["export", "--user", "alice"])).ok();
 }
 
 #[test]
