@@ -374,6 +374,7 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
     });
     let pages = operator.map(|server| {
         let (readiness, drained) = (readiness.clone(), drained.clone());
+        let accounts = accounts.clone();
         let probe = UpstreamProbe::new(Arc::clone(&upstreams), gateway_upstream);
         let enrolment = config
             .enrolment
@@ -391,8 +392,10 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         };
         tokio::spawn(server.run(site, drained))
     });
-    let control = match (&config.state, &store) {
-        (Some(folder), Some(store)) => serve_store(folder, store, drained.clone()),
+    let control = match (&config.state, &store, accounts) {
+        (Some(folder), Some(store), Some(accounts)) => {
+            serve_store(folder, store, accounts, drained.clone())
+        }
         _ => None,
     };
     tokio::spawn(signals.obey(config.certificates, readiness.clone(), shutdown.clone()));
@@ -431,12 +434,20 @@ fn open_store(folder: &Path) -> anyhow::Result<Store> {
 }
 
 /// Lets commands at the store while this process has it.
-fn serve_store(folder: &Path, store: &Store, drained: CancellationToken) -> Option<JoinHandle<()>> {
+fn serve_store(
+    folder: &Path,
+    store: &Store,
+    accounts: Arc<Accounts>,
+    drained: CancellationToken,
+) -> Option<JoinHandle<()>> {
     if !store.is_usable() {
         return None;
     }
     match control::bind(folder) {
-        Ok(control) => Some(tokio::spawn(control.serve(store.clone(), drained))),
+        Ok(control) => {
+            let serving = control.serve(store.clone(), accounts, drained);
+            Some(tokio::spawn(serving))
+        }
         Err(error) => {
             warn!(%error, "no control socket: commands cannot use the store meanwhile");
             None

@@ -161,6 +161,8 @@ impl Site {
         if account.master {
             return Ok(NewCredential::Provider);
         }
+        // Nobody signs in for what could not be kept.
+        self.accounts.may_seal().await?;
         let unsuitable = |problem: String| Err(AccountError::Unsuitable(problem));
         let needless = [&given.password, &given.api_token]
             .into_iter()

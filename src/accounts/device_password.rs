@@ -50,6 +50,9 @@ impl Accounts {
             return Err(AccountsError::Unsuitable(problem));
         }
         let mut new = account.clone();
+        if self.is_locking(account) {
+            self.may_seal().await?;
+        }
         let opener = self.lock_opener(&mut new, account, by).await?;
         let (password, verifier) = match chosen {
             None => {
@@ -101,6 +104,11 @@ impl Accounts {
             lock.private_keys.remove(id);
         }
         account.devices.len() < before
+    }
+
+    /// Whether one more device has a key sealed for it.
+    fn is_locking(&self, account: &Account) -> bool {
+        account.lock.is_some() || (account.devices.is_empty() && self.config.locked_by_password)
     }
 
     /// What opens the account's private key, for the new device. The first device

@@ -109,6 +109,9 @@ impl Accounts {
             return Err(AccountsError::Unsuitable(problem).into());
         }
         self.suits(&account, &brought)?;
+        if !matches!(brought, NewCredential::Provider) {
+            self.may_seal().await?;
+        }
         if let NewCredential::OAuth(tokens) = &brought {
             see_who_signed_in(&account, tokens)?;
         }

@@ -124,6 +124,11 @@ pub enum AccountsError {
     /// There is one already.
     #[error("there is an account {0} already")]
     Exists(String),
+    /// What is sealed with this key could not be opened by the popgate that runs.
+    #[error(
+        "restart popgate first: the one that is running does not have the key that seals now ({0}), and could open nothing that is sealed with it"
+    )]
+    KeyNotRunning(String),
     /// Too many passwords are being compared just now.
     #[error("too many passwords are being compared")]
     Busy,

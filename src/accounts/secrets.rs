@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::vault::{Context, KeyRing, Opener, Sealed, VaultError, unlocked};
 use super::{Account, Accounts, AccountsError, Credential, Home, SealedTokens, Secret};
+use crate::store::control::Owner;
 
 /// OAuth tokens that are to be sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,9 +156,26 @@ impl Accounts {
         }
     }
 
+    /// Whether what is sealed now can be opened by whoever serves the store: a popgate
+    /// that was started before the keys were changed has other ones
+    /// ([`AccountsError::KeyNotRunning`]).
+    pub async fn may_seal(&self) -> Result<(), AccountsError> {
+        let Some(first) = self.config.keys.as_ref().and_then(|it| it.ids().next()) else {
+            // What needs a key says so.
+            return Ok(());
+        };
+        match self.access.keys().await? {
+            Some(running) if running.iter().all(|it| it != first) => {
+                Err(AccountsError::KeyNotRunning(first.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Moves everything sealed to the first key, account by account, while others
-    /// use them. Afterwards the other keys are needed for old backups only.
+    /// use them. Nothing is, where [`Accounts::may_seal`] refuses. Afterwards the other keys are needed for old backups only.
     pub async fn rekey(&self) -> Result<Rekeyed, AccountsError> {
+        self.may_seal().await?;
         let mut done = Rekeyed::default();
         for (address, _) in self.access.accounts().await? {
             let resealed = async {
@@ -266,6 +284,13 @@ impl Accounts {
 
     pub(super) fn keys(&self) -> Result<&KeyRing, VaultError> {
         self.config.keys.as_ref().ok_or(VaultError::NoKey)
+    }
+}
+
+impl Owner for Accounts {
+    fn keys(&self) -> Vec<String> {
+        let keys = self.config.keys.iter().flat_map(KeyRing::ids);
+        keys.map(str::to_owned).collect()
     }
 }
 

@@ -192,6 +192,14 @@ impl Access {
         }
     }
 
+    /// The ids of the keys of the process that has the store; `None`: it is this one.
+    pub async fn keys(&self) -> Result<Option<Vec<String>>, StoreError> {
+        match self.reached().await? {
+            Reached::Local(_) => Ok(None),
+            Reached::Remote(socket) => ask(socket, Request::Keys).await.map(Some),
+        }
+    }
+
     /// As [`Store::note_use`]; by a command it is not noted.
     pub fn note_use(&self, account: &str, what: &str, time: i64) {
         if let Self::Local(store) = self {

@@ -67,6 +67,7 @@ pub(super) enum Request {
     Uses {
         account: String,
     },
+    Keys,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -209,6 +210,12 @@ pub fn bind(folder: &Path) -> io::Result<Control> {
     Ok(Control { listener, path })
 }
 
+/// Whose rows the store keeps, in the process that serves it.
+pub trait Owner: Send + Sync {
+    /// The ids of the keys with which it opens them.
+    fn keys(&self) -> Vec<String>;
+}
+
 /// A bound control socket.
 #[derive(Debug)]
 pub struct Control {
@@ -219,12 +226,12 @@ pub struct Control {
 impl Control {
     /// Answers with what `store` has until `shutdown`, then removes the socket, and
     /// answers whoever has reached it before.
-    pub async fn serve(self, store: Store, shutdown: CancellationToken) {
+    pub async fn serve(self, store: Store, owner: Arc<dyn Owner>, shutdown: CancellationToken) {
         let (requests, permits) = (TaskTracker::new(), Arc::new(Semaphore::new(REQUESTS)));
         let begin = |stream: UnixStream, permit| {
-            let store = store.clone();
+            let (store, owner) = (store.clone(), Arc::clone(&owner));
             requests.spawn(async move {
-                if let Err(error) = answer(stream, &store).await {
+                if let Err(error) = answer(stream, &store, &*owner).await {
                     tracing::debug!(%error, "a request on the control socket");
                 }
                 drop(permit);
@@ -266,7 +273,7 @@ impl Control {
     }
 }
 
-async fn answer(mut stream: UnixStream, store: &Store) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, store: &Store, owner: &dyn Owner) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if user != rustix::process::geteuid().as_raw() && user != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -332,6 +339,7 @@ async fn answer(mut stream: UnixStream, store: &Store) -> io::Result<()> {
             let uses = store.uses(&account).await;
             send(&mut stream, &uses.map_or_else(error, Answer::Ok)).await
         }
+        Ok(Request::Keys) => send(&mut stream, &Answer::Ok(owner.keys())).await,
         Err(problem) => send::<()>(&mut stream, &error(problem)).await,
     }
 }

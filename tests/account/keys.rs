@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::provider::Provider;
-use super::{Conversation, key, run};
+use super::support::servers::dovecot;
+use super::{Conversation, Site, key, run};
 
 const ALICE: &str = "alice@example.org";
 
@@ -44,6 +45,63 @@ fn another_key_takes_over() {
     assert_eq!(again.end().code, 0);
     assert_eq!(site.shown(ALICE)["state"], "ok");
     site.serve().pop3().login(ALICE, &password);
+}
+
+#[test]
+fn nothing_is_sealed_with_a_key_that_the_running_popgate_does_not_have() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let upstream = format!("upstream = {:?}\n", dovecot.plain_url());
+    let locked = "[accounts]\nkey_file = \"accounts.key\"\nlocked_by_password = true\n";
+    let site = Site::new(&format!("{upstream}{locked}"));
+    site.write_secret("right", "pw-alice\n");
+    let file = site.path("right").to_str().unwrap().to_owned();
+    let add = |address: &str| {
+        site.run(&[
+            "add",
+            address,
+            "--user",
+            "alice",
+            "--password-file",
+            &file,
+            "--json",
+        ])
+    };
+    let password_of = |enrolled: serde_json::Value| {
+        let password = enrolled["device"]["password"].as_str();
+        password.unwrap().to_owned()
+    };
+    let locked = password_of(add("locked@example.org").objects().remove(0));
+    site.configure(&upstream);
+    let password = password_of(add(ALICE).objects().remove(0));
+    let old = fs::read_to_string(site.path("accounts.key")).unwrap();
+    let mut gateway = site.serve();
+    site.write_secret("accounts.key", &format!("{}{old}", key()));
+    let first = "restart popgate first: the one that is running does not have";
+    site.run(&["rekey"]).failed(1, first);
+    let added = add("bob@example.org");
+    assert_eq!(added.code, 1, "{}", added.out);
+    assert!(added.err.contains(first), "{}", added.err);
+    site.run(&["reauthorize", ALICE, "--password-file", &file])
+        .failed(1, first);
+    let mut one_more = site.command(&["password", "add", "locked@example.org"]);
+    one_more.env("POPGATE_DEVICE_PASSWORD", &locked);
+    run(one_more).failed(1, first);
+    // What seals nothing is done all the same.
+    site.run(&["password", "add", ALICE, "--device-name", "phone"])
+        .ok();
+    site.run(&["disable", ALICE]).ok();
+    site.run(&["enable", ALICE]).ok();
+    gateway.pop3().login(ALICE, &password);
+    gateway.pop3().login("locked@example.org", &locked);
+    gateway.terminate();
+    assert_eq!(gateway.wait().code(), Some(0));
+    let gateway = site.serve();
+    let rekeyed = site.run(&["rekey"]).ok();
+    assert!(rekeyed.starts_with("2 sealed"), "{rekeyed}");
+    gateway.pop3().login(ALICE, &password);
+    gateway.pop3().login("locked@example.org", &locked);
 }
 
 #[test]

@@ -204,7 +204,8 @@ impl Attempt {
         tokens: &SealedTokens,
         refresh: &Secret,
     ) -> Result<bool, AccountsError> {
-        // What comes could not be kept otherwise.
+        // What comes could not be kept otherwise, or not be opened.
+        self.accounts.may_seal().await?;
         let same = PlainTokens {
             refresh: Some(refresh.clone()),
             access: refresh.clone(),

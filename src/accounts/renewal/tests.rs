@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::accounts::testing::{Fixture, TokenEndpoint, config};
+use crate::accounts::testing::{Fixture, TokenEndpoint, config, keys};
 use crate::accounts::{Admitted, Claim, Config, Entry, NewCredential, Probe, ProbeError, Verdict};
 use crate::oauth2::{Grant, Tokens};
 use crate::store::{Access, Store, control};
@@ -158,8 +158,9 @@ async fn a_hundred_logins_at_two_processes_renew_once() {
         let store = Store::open(folder.path()).unwrap();
         let shutdown = CancellationToken::new();
         let socket = control::bind(folder.path()).unwrap();
-        tokio::spawn(socket.serve(store.clone(), shutdown.clone()));
-        let server = Accounts::new(Access::Local(store), at(&endpoint), Arc::default());
+        let server = Accounts::new(Access::Local(store.clone()), at(&endpoint), Arc::default());
+        let owner = Arc::new(server.clone());
+        tokio::spawn(socket.serve(store, owner, shutdown.clone()));
         let access = Access::open(folder.path()).unwrap();
         assert!(matches!(access, Access::Remote(_)));
         let command = Accounts::new(access, at(&endpoint), Arc::default());
@@ -180,6 +181,35 @@ async fn a_hundred_logins_at_two_processes_renew_once() {
         assert!(endpoint.is_live());
         shutdown.cancel();
     }
+}
+
+#[tokio::test]
+async fn a_command_renews_nothing_with_a_key_that_the_running_popgate_lacks() {
+    let endpoint = TokenEndpoint::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let shutdown = CancellationToken::new();
+    let socket = control::bind(folder.path()).unwrap();
+    let server = Accounts::new(Access::Local(store.clone()), at(&endpoint), Arc::default());
+    let owner = Arc::new(server.clone());
+    tokio::spawn(socket.serve(store, owner, shutdown.clone()));
+    let config = Config {
+        keys: Some(keys(&[2, 1])),
+        ..at(&endpoint)
+    };
+    let access = Access::open(folder.path()).unwrap();
+    let command = Accounts::new(access, config, Arc::default());
+    let admitted = enrolled(&server, &endpoint, true).await;
+    command.credentials(&admitted).await.unwrap_err();
+    assert_eq!(endpoint.asked(), 0);
+    let refused = command.rekey().await.unwrap_err();
+    assert!(
+        matches!(refused, AccountsError::KeyNotRunning(_)),
+        "{refused}"
+    );
+    let shown = server.credentials(&admitted).await.unwrap();
+    assert_eq!(token(&shown), "access-2");
+    shutdown.cancel();
 }
 
 #[tokio::test]

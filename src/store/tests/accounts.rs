@@ -341,13 +341,22 @@ async fn a_broken_store_has_no_accounts_to_tell_of() {
     store.note_use("alice", "phone", 1);
 }
 
+/// Whose accounts they are.
+struct Keeper;
+
+impl control::Owner for Keeper {
+    fn keys(&self) -> Vec<String> {
+        ["one", "other"].map(str::to_owned).to_vec()
+    }
+}
+
 #[tokio::test]
 async fn other_processes_reach_accounts_by_the_control_socket() {
     let state = folder();
     let store = Store::open(state.path()).unwrap();
     let control = control::bind(state.path()).unwrap();
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let serving = tokio::spawn(control.serve(store.clone(), shutdown.clone()));
+    let serving = tokio::spawn(control.serve(store.clone(), Arc::new(Keeper), shutdown.clone()));
     let access = Access::Remote(state.path().join("control.sock"));
     assert_eq!(access.account("alice").await.unwrap(), None);
     assert_eq!(access.accounts().await.unwrap(), []);
@@ -390,6 +399,9 @@ async fn other_processes_reach_accounts_by_the_control_socket() {
         Change::Done(1)
     );
     assert_eq!(found(&store, "alice").await, None);
+    let keys = access.keys().await.unwrap().unwrap();
+    assert_eq!(keys, ["one", "other"]);
+    assert_eq!(Access::Local(store.clone()).keys().await, Ok(None));
     let (_, counts) = access.export().await.unwrap();
     assert_eq!(counts, Counts::default());
     shutdown.cancel();
@@ -409,7 +421,7 @@ async fn a_popgate_that_stops_answers_whoever_has_reached_it() {
         .collect();
     let shutdown = tokio_util::sync::CancellationToken::new();
     shutdown.cancel();
-    let serving = tokio::spawn(control.serve(store, shutdown));
+    let serving = tokio::spawn(control.serve(store, Arc::new(Keeper), shutdown));
     for stream in waiting {
         let rows: Vec<control::Row> = super::super::access::ask(stream, control::Request::Accounts)
             .await

@@ -200,7 +200,9 @@ impl From<AccountsError> for Problem {
                 tracing::error!(%error, "the pages cannot use the accounts");
                 Self::Broken
             }
-            AccountsError::Vault(_) | AccountsError::Unreadable(_) => {
+            AccountsError::Vault(_)
+            | AccountsError::Unreadable(_)
+            | AccountsError::KeyNotRunning(_) => {
                 tracing::error!(%error, "the pages cannot use an account");
                 Self::Misconfigured
             }
