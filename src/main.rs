@@ -336,6 +336,9 @@ async fn run(config: Resolved) -> anyhow::Result<()> {
         None => None,
     };
     let metrics = Arc::new(Metrics::new());
+    if let Some(store) = &store {
+        metrics.store_is_usable(store.is_usable());
+    }
     let upstreams = upstreams(config.upstream, config.servers, store.as_ref(), &metrics);
     let gateway_upstream = config.accounts.gateway_upstream.clone();
     // Where there is no store, there is nobody but who is at the upstream.

@@ -4,15 +4,17 @@
 //! series is fixed, and all of them exist from the start.
 
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder, text,
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelSetEncoder,
+    LabelValueEncoder, text,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -171,7 +173,7 @@ label! {
         Disabled = "disabled",
         /// The provider lets popgate in without anything of the account's own.
         Provider = "provider",
-        /// What is stored is no account.
+        /// What is stored is no account, or opens with a key that is not there.
         Unreadable = "unreadable",
     }
 }
@@ -264,6 +266,7 @@ pub struct Metrics {
     pub token_alarms: Family<AlarmResult, Counter>,
     certificate_expiry: Gauge,
     certificate: Certificate,
+    store: Arc<StoreUsable>,
     registry: Registry,
 }
 
@@ -274,6 +277,22 @@ struct Certificate(OnceLock<Box<dyn Fn() -> Option<i64> + Send + Sync>>);
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// Whether the store can be used: a series only where there is one.
+#[derive(Debug, Default)]
+struct StoreUsable(OnceLock<bool>);
+
+impl Collector for StoreUsable {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(is_usable) = self.0.get() else {
+            return Ok(());
+        };
+        let gauge = ConstGauge::new(i64::from(*is_usable));
+        let help = "Whether the store of the state folder can be used";
+        let kind = gauge.metric_type();
+        gauge.encode(encoder.encode_descriptor("store_usable", help, None, kind)?)
     }
 }
 
@@ -299,6 +318,8 @@ impl Metrics {
     /// All families, with every series at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("popgate");
+        let store = Arc::<StoreUsable>::default();
+        registry.register_collector(Box::new(Arc::clone(&store)));
         let r = &mut registry;
         Self {
             sessions_active: gauge(r, "sessions_active", "POP3 sessions now"),
@@ -378,6 +399,7 @@ impl Metrics {
                 "When the certificate in use expires, in seconds since 1970; 0 where there is none",
             ),
             certificate: Certificate::default(),
+            store,
             registry,
         }
     }
@@ -386,6 +408,11 @@ impl Metrics {
     /// be is it.
     pub fn watch_certificate(&self, expires_at: impl Fn() -> Option<i64> + Send + Sync + 'static) {
         let _ = self.certificate.0.set(Box::new(expires_at));
+    }
+
+    /// There is a store, and it can be used, or not. What is said first stays.
+    pub fn store_is_usable(&self, is_usable: bool) {
+        let _ = self.store.0.set(is_usable);
     }
 
     /// OpenMetrics text.
@@ -492,6 +519,19 @@ mod tests {
         assert!(metrics.encode().contains("popgate_sessions_active 1\n"));
         drop(held);
         assert!(metrics.encode().contains("popgate_sessions_active 0\n"));
+    }
+
+    #[test]
+    fn of_the_store_nothing_is_said_where_there_is_none() {
+        let metrics = Metrics::new();
+        assert!(!metrics.encode().contains("store_usable"));
+        metrics.store_is_usable(false);
+        let text = metrics.encode();
+        assert!(
+            text.contains("# TYPE popgate_store_usable gauge\n"),
+            "{text}"
+        );
+        assert!(text.contains("\npopgate_store_usable 0\n"), "{text}");
     }
 
     #[test]

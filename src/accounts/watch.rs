@@ -140,7 +140,7 @@ impl Accounts {
         let mut states = HashMap::from([(TokenState::Unreadable, unreadable)]);
         let (mut oldest, mut next) = (None::<i64>, None::<i64>);
         for account in all {
-            *states.entry(account.token_state(now)).or_default() += 1;
+            *states.entry(self.token_state(account, now)).or_default() += 1;
             if let Credential::OAuth(tokens) = &account.credential
                 && !account.disabled
             {
@@ -158,6 +158,15 @@ impl Accounts {
             .token_oldest_sign_in
             .set(oldest.unwrap_or_default());
         self.metrics.token_next_expiry.set(next.unwrap_or_default());
+    }
+
+    /// How an account's credentials are, and whether there is a key that opens them.
+    fn token_state(&self, account: &Account, now: i64) -> TokenState {
+        match account.token_state(now) {
+            TokenState::Disabled => TokenState::Disabled,
+            _ if !self.missing_keys_of(account).is_empty() => TokenState::Unreadable,
+            state => state,
+        }
     }
 
     async fn renew_idle(&self, shutdown: &CancellationToken) {

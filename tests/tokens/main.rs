@@ -14,6 +14,7 @@ mod outages;
 mod page;
 mod parallel;
 mod site;
+mod unusable;
 
 /// Whose mailbox it is.
 const ALICE: &str = "alice@example.org";
