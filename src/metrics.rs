@@ -195,11 +195,11 @@ label! {
 }
 
 label! {
-    /// What became of an attempt to tell that an account has died, or is well.
+    /// What became of a call that tells that an account has died, or is well.
     "result" AlarmResult {
         /// Told.
         Told = "told",
-        /// The webhook or the command failed.
+        /// It failed.
         Failed = "failed",
     }
 }
@@ -262,7 +262,7 @@ pub struct Metrics {
     pub token_next_expiry: Gauge,
     /// Requests for new tokens, by what became of them.
     pub token_refreshes: Family<RefreshResult, Counter>,
-    /// Alarms, by what became of them.
+    /// Calls of the webhook or the command, by what became of them.
     pub token_alarms: Family<AlarmResult, Counter>,
     certificate_expiry: Gauge,
     certificate: Certificate,

@@ -51,33 +51,54 @@ pub(super) enum Event {
     Cured,
 }
 
+/// What became of the calls for one message: whether whoever was called knows now;
+/// `None`: nobody is called that way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Called {
+    pub webhook: Option<bool>,
+    pub command: Option<bool>,
+}
+
+impl Called {
+    /// The outcome of each call.
+    pub(super) fn each(self) -> impl Iterator<Item = bool> {
+        self.webhook.into_iter().chain(self.command)
+    }
+
+    /// Whether somebody knows now.
+    pub(super) fn is_known(self) -> bool {
+        self.each().any(|knows| knows)
+    }
+}
+
 impl Alarm {
     /// Whether anybody is told.
     pub(super) fn is_set(&self) -> bool {
         self.webhook.is_some() || self.command.is_some()
     }
 
-    /// Tells the webhook and the command; `true`: one of them knows now.
-    pub(super) async fn tell(&self, message: &Message) -> bool {
+    /// Tells the webhook and the command.
+    pub(super) async fn tell(&self, message: &Message) -> Called {
         // A structure of texts and numbers becomes JSON.
         let Ok(json) = serde_json::to_vec(message) else {
-            return false;
+            return Called {
+                webhook: self.webhook.as_ref().map(|_| false),
+                command: self.command.as_ref().map(|_| false),
+            };
         };
         let account = message.address.as_str();
         let webhook = async {
-            let Some(url) = &self.webhook else {
-                return false;
-            };
+            let url = self.webhook.as_ref()?;
             let told = self.post(url, &json).await;
             match &told {
                 Ok(()) => info!(account, "the webhook knows"),
                 Err(problem) => warn!(account, problem, "the webhook has failed"),
             }
-            told.is_ok()
+            Some(told.is_ok())
         };
         let command = async {
             let Some([program, arguments @ ..]) = self.command.as_deref() else {
-                return false;
+                return None;
             };
             let ended = self.execute(program, arguments, &json).await;
             match &ended {
@@ -85,10 +106,10 @@ impl Alarm {
                 Ok(status) => warn!(account, program, %status, "the command has failed"),
                 Err(problem) => warn!(account, program, problem, "the command has failed"),
             }
-            ended.is_ok_and(|status| status.success())
+            Some(ended.is_ok_and(|status| status.success()))
         };
         let (webhook, command) = tokio::join!(webhook, command);
-        webhook || command
+        Called { webhook, command }
     }
 
     async fn post(&self, url: &Url, json: &[u8]) -> Result<(), String> {

@@ -99,13 +99,15 @@ impl Accounts {
 
     /// Tells of a death or a cure, and notes that it is known.
     async fn tell(self, message: Message) -> (Message, bool) {
-        let told = self.config.alarm.tell(&message).await;
-        let result = if told {
-            AlarmResult::Told
-        } else {
-            AlarmResult::Failed
-        };
-        self.metrics.token_alarms.get_or_create(&result).inc();
+        let called = self.config.alarm.tell(&message).await;
+        for knows in called.each() {
+            let result = match knows {
+                true => AlarmResult::Told,
+                false => AlarmResult::Failed,
+            };
+            self.metrics.token_alarms.get_or_create(&result).inc();
+        }
+        let told = called.is_known();
         if told && message.event == Event::SignInNeeded {
             let noted = self
                 .change(&message.address, |row| match &mut row.trouble {

@@ -58,7 +58,7 @@ async fn webhook(answers: &'static [&'static str]) -> (Alarm, JoinHandle<Vec<Str
 #[tokio::test]
 async fn a_webhook_gets_json() {
     let (alarm, serving) = webhook(&["204 No Content"]).await;
-    assert!(alarm.tell(&message()).await);
+    assert!(alarm.tell(&message()).await.is_known());
     let seen = serving.await.unwrap();
     let (head, body) = seen[0].split_once("\r\n\r\n").unwrap();
     assert!(
@@ -80,7 +80,7 @@ async fn a_webhook_gets_json() {
 #[tokio::test]
 async fn a_webhook_that_is_busy_is_tried_again() {
     let (alarm, serving) = webhook(&["503 Busy", "200 OK"]).await;
-    assert!(alarm.tell(&message()).await);
+    assert!(alarm.tell(&message()).await.is_known());
     assert_eq!(serving.await.unwrap().len(), 2);
 }
 
@@ -91,7 +91,7 @@ async fn a_webhook_that_refuses_or_sends_elsewhere_is_not() {
         &["302 Found\r\nLocation: http://127.0.0.1:9/"],
     ] {
         let (alarm, serving) = webhook(answer).await;
-        assert!(!alarm.tell(&message()).await);
+        assert!(!alarm.tell(&message()).await.is_known());
         assert_eq!(serving.await.unwrap().len(), 1);
     }
 }
@@ -120,7 +120,7 @@ async fn a_command_gets_json_and_little_else() {
         folder.path().join("environment"),
     );
     let script = format!("cat >{}; env >{}", json.display(), environment.display());
-    assert!(command(&script).tell(&message()).await);
+    assert!(command(&script).tell(&message()).await.is_known());
     let json = fs::read_to_string(json).unwrap();
     assert_eq!(json, serde_json::to_string(&message()).unwrap());
     // The shell adds some of its own.
@@ -142,10 +142,10 @@ async fn a_command_that_fails_or_is_not_there_has_told_nobody() {
             ..Alarm::default()
         },
     ] {
-        assert!(!alarm.tell(&message()).await);
+        assert!(!alarm.tell(&message()).await.is_known());
     }
     // It need not read what it is told.
-    assert!(command("exec true").tell(&message()).await);
+    assert!(command("exec true").tell(&message()).await.is_known());
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
             file.display()
         ))
     };
-    assert!(!alarm.tell(&message()).await);
+    assert!(!alarm.tell(&message()).await.is_known());
     let pid = fs::read_to_string(file).unwrap();
     let state = format!("/proc/{}/stat", pid.trim());
     // Gone, or dead and not yet waited for by whoever inherits it.
@@ -178,8 +178,25 @@ async fn one_that_knows_is_enough() {
         command: command("exit 1").command,
         ..hook
     };
-    assert!(alarm.tell(&message()).await);
+    assert!(alarm.tell(&message()).await.is_known());
     serving.await.unwrap();
-    assert!(!Alarm::default().tell(&message()).await);
+    assert!(!Alarm::default().tell(&message()).await.is_known());
     assert!(!Alarm::default().is_set());
+}
+
+#[tokio::test]
+async fn each_call_has_an_outcome_of_its_own() {
+    let (webhook, serving) = webhook(&["403 Forbidden"]).await;
+    let alarm = Alarm {
+        webhook: webhook.webhook,
+        ..command("exec true")
+    };
+    let called = alarm.tell(&message()).await;
+    let expected = Called {
+        webhook: Some(false),
+        command: Some(true),
+    };
+    assert_eq!(called, expected);
+    assert!(called.is_known());
+    serving.await.unwrap();
 }

@@ -291,3 +291,33 @@ async fn a_death_is_counted_told_once_and_noted() {
     watching.await.unwrap();
     assert_eq!(Arc::strong_count(&accounts.config), 1);
 }
+
+#[tokio::test]
+async fn of_two_calls_the_one_that_fails_is_counted_too() {
+    let mut config = config();
+    config.alarm = Alarm {
+        // In the clear, and not on loopback: refused before anybody is called.
+        webhook: Some("http://192.0.2.1/hook".parse().unwrap()),
+        command: Some(vec!["/bin/true".to_owned()]),
+        ..Alarm::default()
+    };
+    let fixture = Fixture::with(config);
+    let accounts = &fixture.accounts;
+    let mut alice = dead(&account(accounts, "alice", 0), 5);
+    accounts.save(&mut alice).await.unwrap();
+    let mut alarms = Alarms::default();
+    alarms.compare(std::slice::from_ref(&alice), None);
+    let message = alarms.next().unwrap();
+    let (_, told) = accounts.clone().tell(message).await;
+    assert!(told, "the command knows");
+    let count = |result: AlarmResult| {
+        let counter = accounts.metrics.token_alarms.get_or_create(&result);
+        counter.get()
+    };
+    assert_eq!(
+        (count(AlarmResult::Told), count(AlarmResult::Failed)),
+        (1, 1)
+    );
+    let row = accounts.find("alice").await.unwrap().unwrap();
+    assert!(row.trouble.unwrap().told);
+}
