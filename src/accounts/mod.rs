@@ -25,6 +25,7 @@ mod enrolment;
 pub mod fuzzing;
 mod hashing;
 mod http_check;
+mod owner;
 mod pauses;
 mod provider;
 mod renewal;

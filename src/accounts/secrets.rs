@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::vault::{Context, KeyRing, Opener, Sealed, VaultError, unlocked};
 use super::{Account, Accounts, AccountsError, Credential, Home, SealedTokens, Secret};
-use crate::store::control::Owner;
 
 /// OAuth tokens that are to be sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,13 +283,6 @@ impl Accounts {
 
     pub(super) fn keys(&self) -> Result<&KeyRing, VaultError> {
         self.config.keys.as_ref().ok_or(VaultError::NoKey)
-    }
-}
-
-impl Owner for Accounts {
-    fn keys(&self) -> Vec<String> {
-        let keys = self.config.keys.iter().flat_map(KeyRing::ids);
-        keys.map(str::to_owned).collect()
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{AccountRow, FolderKey, Freezing, Frozen, Kept, MessageKey, Store};
+use super::{AccountRow, Change, FolderKey, Freezing, Frozen, Kept, MessageKey, Store, StoreError};
 use crate::maildrop::UniqueId;
 
 pub(super) const FILE: &str = "control.sock";
@@ -214,6 +214,9 @@ pub fn bind(folder: &Path) -> io::Result<Control> {
 pub trait Owner: Send + Sync {
     /// The ids of the keys with which it opens them.
     fn keys(&self) -> Vec<String>;
+
+    /// Another process has changed a row; `None`: there was none, or is none now.
+    fn changed(&self, name: &str, before: Option<&AccountRow>, after: Option<&AccountRow>);
 }
 
 /// A bound control socket.
@@ -328,11 +331,11 @@ async fn answer(mut stream: UnixStream, store: &Store, owner: &dyn Owner) -> io:
             read,
             value,
         }) => {
-            let change = store.put_account(&account, read, value.into()).await;
+            let change = change(store, owner, &account, read, Some(value)).await;
             send(&mut stream, &change.map_or_else(error, Answer::Ok)).await
         }
         Ok(Request::RemoveAccount { account, read }) => {
-            let change = store.remove_account(&account, read).await;
+            let change = change(store, owner, &account, read, None).await;
             send(&mut stream, &change.map_or_else(error, Answer::Ok)).await
         }
         Ok(Request::Uses { account }) => {
@@ -342,6 +345,31 @@ async fn answer(mut stream: UnixStream, store: &Store, owner: &dyn Owner) -> io:
         Ok(Request::Keys) => send(&mut stream, &Answer::Ok(owner.keys())).await,
         Err(problem) => send::<()>(&mut stream, &error(problem)).await,
     }
+}
+
+/// Puts or removes a row, and tells its owner.
+async fn change(
+    store: &Store,
+    owner: &dyn Owner,
+    name: &str,
+    read: u64,
+    value: Option<String>,
+) -> Result<Change, StoreError> {
+    // If this is not the one that was read, nothing comes of it.
+    let before = store.account(name).await?;
+    let value = value.map(String::into_bytes);
+    let outcome = match value.clone() {
+        Some(value) => store.put_account(name, read, value).await?,
+        None => store.remove_account(name, read).await?,
+    };
+    if let Change::Done(version) = outcome {
+        let after = value.map(|value| AccountRow {
+            version,
+            value: value.into(),
+        });
+        owner.changed(name, before.as_deref(), after.as_ref());
+    }
+    Ok(outcome)
 }
 
 fn error<T>(problem: impl std::fmt::Display) -> Answer<T> {

@@ -119,6 +119,62 @@ fn an_account_may_have_a_password_upstream() {
 }
 
 #[test]
+fn the_log_of_a_running_popgate_has_each_change() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    site.write_secret("right", "pw-alice\n");
+    let file = site.path("right").to_str().unwrap().to_owned();
+    let gateway = site.serve();
+    for (arguments, changes) in [
+        (
+            &[
+                "add",
+                ALICE,
+                "--user",
+                "alice",
+                "--password-file",
+                &file,
+                "--device-name",
+                "laptop",
+            ][..],
+            "added",
+        ),
+        (
+            &["password", "add", ALICE, "--device-name", "phone"],
+            "a device was added",
+        ),
+        (
+            &["password", "revoke", ALICE, "laptop"],
+            "a device was revoked",
+        ),
+        (&["disable", ALICE], "disabled"),
+        (&["enable", ALICE], "enabled"),
+        (
+            &["reauthorize", ALICE, "--password-file", &file],
+            "the credential was replaced",
+        ),
+        (&["remove", ALICE, "--yes"], "removed"),
+    ] {
+        let before = gateway.logs().matches("a command changed").count();
+        site.run(arguments).ok();
+        let logs = gateway.logs();
+        let mut lines = logs.lines().filter(|it| it.contains("a command changed"));
+        let line = lines
+            .nth(before)
+            .unwrap_or_else(|| panic!("{changes}: {logs}"));
+        assert!(line.contains(ALICE) && line.contains(changes), "{line}");
+        assert_eq!(lines.next(), None, "{changes}");
+    }
+    // What changes nothing, and who only looks.
+    site.run(&["list"]).ok();
+    let logs = gateway.logs();
+    assert_eq!(logs.matches("a command changed").count(), 7, "{logs}");
+    assert!(!logs.contains("pw-alice"), "{logs}");
+}
+
+#[test]
 fn a_chosen_password_is_judged_and_never_shown() {
     let Some(dovecot) = dovecot() else {
         return;

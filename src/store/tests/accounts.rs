@@ -341,12 +341,20 @@ async fn a_broken_store_has_no_accounts_to_tell_of() {
     store.note_use("alice", "phone", 1);
 }
 
-/// Whose accounts they are.
-struct Keeper;
+/// Whose accounts they are: the versions before and after each change.
+#[derive(Default)]
+struct Keeper(std::sync::Mutex<Vec<(Option<u64>, Option<u64>)>>);
 
 impl control::Owner for Keeper {
     fn keys(&self) -> Vec<String> {
         ["one", "other"].map(str::to_owned).to_vec()
+    }
+
+    fn changed(&self, name: &str, before: Option<&AccountRow>, after: Option<&AccountRow>) {
+        assert_eq!(name, "alice");
+        let version = |row: Option<&AccountRow>| row.map(|row| row.version);
+        let change = (version(before), version(after));
+        self.0.lock().unwrap().push(change);
     }
 }
 
@@ -356,7 +364,9 @@ async fn other_processes_reach_accounts_by_the_control_socket() {
     let store = Store::open(state.path()).unwrap();
     let control = control::bind(state.path()).unwrap();
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let serving = tokio::spawn(control.serve(store.clone(), Arc::new(Keeper), shutdown.clone()));
+    let keeper = Arc::new(Keeper::default());
+    let owner = Arc::clone(&keeper) as Arc<dyn control::Owner>;
+    let serving = tokio::spawn(control.serve(store.clone(), owner, shutdown.clone()));
     let access = Access::Remote(state.path().join("control.sock"));
     assert_eq!(access.account("alice").await.unwrap(), None);
     assert_eq!(access.accounts().await.unwrap(), []);
@@ -399,6 +409,9 @@ async fn other_processes_reach_accounts_by_the_control_socket() {
         Change::Done(1)
     );
     assert_eq!(found(&store, "alice").await, None);
+    // What was not done is no news.
+    let changes = std::mem::take(&mut *keeper.0.lock().unwrap());
+    assert_eq!(changes, [(None, Some(1)), (Some(1), None)]);
     let keys = access.keys().await.unwrap().unwrap();
     assert_eq!(keys, ["one", "other"]);
     assert_eq!(Access::Local(store.clone()).keys().await, Ok(None));
@@ -421,7 +434,7 @@ async fn a_popgate_that_stops_answers_whoever_has_reached_it() {
         .collect();
     let shutdown = tokio_util::sync::CancellationToken::new();
     shutdown.cancel();
-    let serving = tokio::spawn(control.serve(store, Arc::new(Keeper), shutdown));
+    let serving = tokio::spawn(control.serve(store, Arc::new(Keeper::default()), shutdown));
     for stream in waiting {
         let rows: Vec<control::Row> = super::super::access::ask(stream, control::Request::Accounts)
             .await
