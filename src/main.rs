@@ -226,7 +226,8 @@ fn uidl_export(
 
 /// `popgate account`
 fn account(overrides: Overrides, command: AccountCommand, json: bool) -> anyhow::Result<ExitCode> {
-    let config = config::load(overrides, Purpose::Account)?;
+    let adds = matches!(command, AccountCommand::Add(_));
+    let config = config::load(overrides, Purpose::Account { adds })?;
     log(&config);
     let missing = "accounts are kept in the state folder: set state (--state, POPGATE_STATE)";
     let folder = config

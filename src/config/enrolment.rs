@@ -90,7 +90,7 @@ pub(super) fn resolve(
         domains: domains(settings)?,
         providers: offered(settings, &public_url, providers)?,
         operator_password: match purpose {
-            Purpose::Account => None,
+            Purpose::Account { .. } => None,
             Purpose::Serve | Purpose::Check => operator_password(settings, warnings)?,
         },
         pop3: reached.clone(),

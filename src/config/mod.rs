@@ -139,7 +139,10 @@ pub enum Purpose {
     Check,
     /// `popgate account`: certificates, and the operator's password, are not read:
     /// whoever runs it may not be allowed to.
-    Account,
+    Account {
+        /// An account is added. Nothing else makes a state folder.
+        adds: bool,
+    },
 }
 
 /// What flags and environment say. `None` or empty: the file decides.

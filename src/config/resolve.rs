@@ -57,11 +57,12 @@ pub struct Resolved {
 }
 
 /// Makes ready objects of settings. Nothing is bound; files are only read. The
-/// state folder is made where it is missing, last of all.
+/// state folder is made where it is missing, last of all, but for commands that only
+/// look at accounts or change them.
 pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigError> {
     let mut warnings = Vec::new();
     let mut log = log(&settings)?;
-    if let (Purpose::Account, None) = (purpose, &settings.log_level) {
+    if let (Purpose::Account { .. }, None) = (purpose, &settings.log_level) {
         // What is done is said on the standard output.
         log.filter = "warn".parse().unwrap_or_default();
     }
@@ -84,12 +85,12 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         ));
     }
     let certificates = match purpose {
-        Purpose::Account => None,
+        Purpose::Account { .. } => None,
         Purpose::Serve | Purpose::Check => certificates(&settings, &addresses, &mut warnings)?,
     };
     let http_tls = http_tls(
         &settings,
-        certificates.is_some() || purpose == Purpose::Account,
+        certificates.is_some() || matches!(purpose, Purpose::Account { .. }),
     )?;
     let allow_cleartext = settings
         .allow_cleartext
@@ -149,7 +150,10 @@ pub fn resolve(settings: Settings, purpose: Purpose) -> Result<Resolved, ConfigE
         limits,
         timeouts,
     };
-    let state = state(&settings)?;
+    let state = match purpose {
+        Purpose::Account { adds: false } => existing_state(&settings)?,
+        _ => state(&settings)?,
+    };
     Ok(Resolved {
         server,
         upstream,
@@ -372,18 +376,28 @@ pub(super) fn state_only(
     make: bool,
 ) -> Result<(logging::Config, PathBuf), ConfigError> {
     let log = log(settings)?;
-    let Some(given) = &settings.state else {
-        return Err(ConfigError::missing(
+    let folder = match make {
+        true => state(settings)?,
+        false => existing_state(settings)?,
+    };
+    let folder = folder.ok_or_else(|| {
+        ConfigError::missing(
             "state",
             "no state folder is configured: set state (--state, POPGATE_STATE)",
-        ));
-    };
-    if !make && !given.value.is_dir() {
-        let name = given.value.display();
-        return Err(given.wrong(format!("there is no folder {name}")));
+        )
+    })?;
+    Ok((log, folder))
+}
+
+/// The state folder, which is not made.
+fn existing_state(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {
+    match &settings.state {
+        Some(given) if !given.value.is_dir() => {
+            let name = given.value.display();
+            Err(given.wrong(format!("there is no folder {name}")))
+        }
+        _ => state(settings),
     }
-    let made = state(settings)?;
-    Ok((log, made.unwrap_or_else(|| given.value.clone())))
 }
 
 fn state(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {

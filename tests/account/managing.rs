@@ -175,6 +175,30 @@ fn the_log_of_a_running_popgate_has_each_change() {
 }
 
 #[test]
+fn only_who_adds_an_account_makes_a_state_folder() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    let commands: [&[&str]; 8] = [
+        &["list"],
+        &["show", ALICE],
+        &["disable", ALICE],
+        &["remove", ALICE, "--yes"],
+        &["password", "list", ALICE],
+        &["password", "add", ALICE],
+        &["reauthorize", ALICE],
+        &["rekey"],
+    ];
+    for command in commands {
+        site.run(command).failed(78, "there is no folder");
+        assert!(!site.path("state").exists(), "{command:?}");
+    }
+    std::fs::create_dir(site.path("state")).unwrap();
+    assert!(site.run(&["list"]).ok().contains("There are no accounts"));
+}
+
+#[test]
 fn a_chosen_password_is_judged_and_never_shown() {
     let Some(dovecot) = dovecot() else {
         return;
@@ -295,7 +319,6 @@ fn for_people_there_is_a_table() {
         return;
     };
     let site = plain(&dovecot);
-    assert!(site.run(&["list"]).ok().contains("There are no accounts"));
     for user in ["alice", "bob"] {
         let mut command = site.command(&["add", user, "--device-name", "Zoë's\u{a0}phone"]);
         command.env("POPGATE_PASSWORD", format!("pw-{user}"));
