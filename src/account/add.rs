@@ -27,7 +27,9 @@ impl Site {
             )));
         }
         // What cannot be shows before anybody has signed in.
-        let (name, is_chosen) = (new.device.name, new.device.chosen.is_some());
+        let is_chosen = new.device.chosen.is_some();
+        let name = new.device.name;
+        let name = name.unwrap_or_else(|| account.free_device_name());
         let chosen = match new.device.chosen {
             Some(source) => Some(source.read_new(&account.address)?),
             None => None,

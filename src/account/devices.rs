@@ -32,8 +32,8 @@ impl Site {
             true => Some(device.existing.read(&account.address)?),
             false => None,
         };
-        let (account, new) = self
-            .with_device(account, &name, chosen.as_ref(), existing.as_ref())
+        let (account, name, new) = self
+            .with_device(account, name, chosen.as_ref(), existing.as_ref())
             .await?;
         let is_chosen = chosen.is_some();
         if output.json {
@@ -52,19 +52,20 @@ impl Site {
     async fn with_device(
         &self,
         mut account: Account,
-        name: &str,
+        name: Option<String>,
         chosen: Option<&Secret>,
         existing: Option<&Secret>,
-    ) -> Result<(Account, DevicePassword), AccountError> {
+    ) -> Result<(Account, String, DevicePassword), AccountError> {
         let mut tries = 0;
         loop {
+            let name = name.clone().unwrap_or_else(|| account.free_device_name());
             let adding = self
                 .accounts
-                .add_device(&mut account, name, chosen.cloned(), existing);
+                .add_device(&mut account, &name, chosen.cloned(), existing);
             let new = adding.await?;
             tries += 1;
             match self.accounts.save(&mut account).await {
-                Ok(()) => return Ok((account, new)),
+                Ok(()) => return Ok((account, name, new)),
                 Err(AccountsError::Changed(address)) if tries < TRIES => {
                     account = self.found(&address).await?;
                 }

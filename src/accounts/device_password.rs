@@ -30,6 +30,23 @@ pub struct DevicePassword {
     pub password: Secret,
 }
 
+impl Account {
+    /// What a new device is called of which nobody says it: no other is.
+    pub fn free_device_name(&self) -> String {
+        if self.devices.is_empty() {
+            return "first device".to_owned();
+        }
+        let mut number = self.devices.len();
+        loop {
+            number += 1;
+            let name = format!("device {number}");
+            if self.devices.iter().all(|device| device.name != name) {
+                return name;
+            }
+        }
+    }
+}
+
 impl Accounts {
     /// Gives an account a password for one more device: a generated one of 140
     /// bits, or `chosen`, of at least 12 characters. `by`: the password of a device

@@ -99,8 +99,8 @@ pub struct NewAccount {
 /// A device that is to be.
 #[derive(Debug)]
 pub struct NewDevice {
-    /// What its owner calls it.
-    pub name: String,
+    /// What its owner calls it; `None`: nothing.
+    pub name: Option<String>,
     /// A password that a person chose, instead of a generated one.
     pub chosen: Option<PasswordSource>,
     /// The password of a device that there is.
@@ -274,9 +274,9 @@ pub(super) struct RevokeArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct Device {
-    /// What the device is called
-    #[arg(long, value_name = "NAME", default_value = "first device")]
-    device_name: String,
+    /// What the device is called ["first device", then "device 2" and so on]
+    #[arg(long, value_name = "NAME")]
+    device_name: Option<String>,
     /// Ask for a password that somebody has chosen, instead of making one
     #[arg(long)]
     chosen: bool,

@@ -175,6 +175,32 @@ fn the_log_of_a_running_popgate_has_each_change() {
 }
 
 #[test]
+fn who_does_not_name_a_device_gets_a_name_that_is_free() {
+    let Some(dovecot) = dovecot() else {
+        return;
+    };
+    let site = plain(&dovecot);
+    let mut add = site.command(&["add", "alice"]);
+    add.env("POPGATE_PASSWORD", "pw-alice");
+    super::run(add).ok();
+    let names = || {
+        let listed = site.run(&["password", "list", "alice", "--json"]).objects();
+        let names = listed.iter().map(|it| it["name"].as_str().unwrap());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let said = site.run(&["password", "add", "alice"]).ok();
+    assert!(said.contains("device 2"), "{said}");
+    let added = site.run(&["password", "add", "alice", "--json"]);
+    assert_eq!(added.objects()[0]["device"]["name"], "device 3");
+    assert_eq!(names(), ["first device", "device 2", "device 3"]);
+    site.run(&["password", "revoke", "alice", "device 2"]).ok();
+    site.run(&["password", "add", "alice"]).ok();
+    assert_eq!(names(), ["first device", "device 3", "device 4"]);
+    site.run(&["password", "revoke", "alice", "first device"])
+        .ok();
+}
+
+#[test]
 fn only_who_adds_an_account_makes_a_state_folder() {
     let Some(dovecot) = dovecot() else {
         return;
