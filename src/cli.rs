@@ -148,7 +148,7 @@ enum StateCommand {
         #[command(flatten)]
         options: StateOptions,
         /// Replace what is there, be it damaged; it is kept beside, as
-        /// durable.redb.before-import
+        /// durable.redb.before-import (or -import-2 and so on)
         #[arg(long)]
         replace: bool,
         /// The backup; - is the standard input

@@ -302,8 +302,8 @@ impl From<BackupError> for Trouble {
 }
 
 /// Puts a backup in the place of the durable part of `folder`: all of it, or
-/// nothing is changed. What was there stays as `durable.redb.before-import`, if
-/// `replace` allows it at all.
+/// nothing is changed. What was there stays as `durable.redb.before-import`, or with
+/// a number behind that, if `replace` allows it at all.
 pub fn restore(
     folder: &Path,
     from: &mut dyn BufRead,
@@ -389,12 +389,16 @@ fn refuse_all_but_empty(folder: &Path, marker: &Arc<Marker>) -> Result<(), Backu
     }
 }
 
-/// Keeps the file under another name, too. An earlier one of that name goes.
+/// Keeps the file under another name, too: one that nothing has.
 fn keep_beside(path: &Path) -> io::Result<()> {
-    let beside: PathBuf = path.with_extension("redb.before-import");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let mut beside: PathBuf = path.with_extension("redb.before-import");
+    for number in 2_u64.. {
+        // A link that leads nowhere is something, too.
+        match fs::symlink_metadata(&beside) {
+            Ok(_) => beside = path.with_extension(format!("redb.before-import-{number}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
     }
     // Not every file system has links; then it is gone for a moment, which is
     // seen as damage, and mended by another import.
