@@ -157,15 +157,16 @@ fn the_log_of_a_running_popgate_has_each_change() {
         ),
         (&["remove", ALICE, "--yes"], "removed"),
     ] {
-        let before = gateway.logs().matches("a command changed").count();
         site.run(arguments).ok();
-        let logs = gateway.logs();
-        let mut lines = logs.lines().filter(|it| it.contains("a command changed"));
-        let line = lines
-            .nth(before)
-            .unwrap_or_else(|| panic!("{changes}: {logs}"));
-        assert!(line.contains(ALICE) && line.contains(changes), "{line}");
-        assert_eq!(lines.next(), None, "{changes}");
+        let changes = match changes.contains(' ') {
+            true => format!("changes={changes:?}"),
+            false => format!("changes={changes}"),
+        };
+        let line = gateway.wait_for_log(&changes);
+        assert!(
+            line.contains("a command changed") && line.contains(ALICE),
+            "{line}"
+        );
     }
     // What changes nothing, and who only looks.
     site.run(&["list"]).ok();
