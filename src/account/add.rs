@@ -163,8 +163,6 @@ impl Site {
         if account.master {
             return Ok(NewCredential::Provider);
         }
-        // Nobody signs in for what could not be kept.
-        self.accounts.may_seal().await?;
         let unsuitable = |problem: String| Err(AccountError::Unsuitable(problem));
         let needless = [&given.password, &given.api_token]
             .into_iter()
@@ -211,6 +209,8 @@ impl Site {
                     "{flag}: at [provider.{name}] people sign in, and show no password to popgate"
                 )),
                 None => {
+                    // Nobody signs in for what could not be kept.
+                    self.accounts.may_seal().await?;
                     let tokens = self
                         .sign_in(client, provider, account, given.method, output)
                         .await?;
