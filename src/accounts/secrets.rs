@@ -172,7 +172,8 @@ impl Accounts {
     }
 
     /// Moves everything sealed to the first key, account by account, while others
-    /// use them. Nothing is, where [`Accounts::may_seal`] refuses. Afterwards the other keys are needed for old backups only.
+    /// use them. Nothing is, where [`Accounts::may_seal`] refuses. Afterwards the other
+    /// keys are needed for old backups only.
     pub async fn rekey(&self) -> Result<Rekeyed, AccountsError> {
         self.may_seal().await?;
         let mut done = Rekeyed::default();
