@@ -1,8 +1,9 @@
 //! What an account shows to its upstream, kept fresh.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::pauses::Failure;
 use super::renewal::{LAST, Need, name_of};
@@ -12,6 +13,10 @@ use super::{
 };
 use crate::metrics::RefreshResult;
 use crate::oauth2::{Client, Grant, Tokens};
+
+/// How many seconds a login waits for new tokens while the old one is good still: a
+/// client waits less long than a provider may take.
+const SLOW: u32 = 5;
 
 /// There is nothing to show to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,8 +41,8 @@ pub enum CredentialError {
 impl Accounts {
     /// What opens the mailbox of an account. An access token that ends within ten
     /// minutes is renewed before, one request at a time for each account, and on
-    /// disk before it is used. While the provider fails, a token that has not
-    /// ended does.
+    /// disk before it is used. While the provider fails, or takes its time, a token
+    /// that has not ended does.
     pub async fn credentials(&self, admitted: &Admitted) -> Result<Credentials, CredentialError> {
         let account = &admitted.account;
         if account.disabled {
@@ -55,11 +60,17 @@ impl Accounts {
             Credential::OAuth(tokens) if !tokens.is_due(now()) => {
                 self.at_rest(account, &admitted.opener)
             }
-            Credential::OAuth(_) => {
-                let renewed = self
-                    .renewed(&account.address, &admitted.opener, Need::Fresh)
-                    .await?;
-                renewed.ok_or(CredentialError::SignInNeeded)
+            Credential::OAuth(tokens) => {
+                let renewed = self.renewed(&account.address, &admitted.opener, Need::Fresh);
+                let renewed = match tokens.expires_at > now() + LAST + i64::from(SLOW) {
+                    // The renewal goes on, for the logins to come.
+                    true => match timeout(Duration::from_secs(SLOW.into()), renewed).await {
+                        Ok(renewed) => renewed,
+                        Err(_) => return self.at_rest(account, &admitted.opener),
+                    },
+                    false => renewed.await,
+                };
+                renewed?.ok_or(CredentialError::SignInNeeded)
             }
         }
     }

@@ -213,6 +213,31 @@ async fn a_command_renews_nothing_with_a_key_that_the_running_popgate_lacks() {
 }
 
 #[tokio::test]
+async fn who_waits_long_for_a_slow_provider_has_the_token_that_is_good_still() {
+    let endpoint = TokenEndpoint::start().await;
+    let fixture = Fixture::with(at(&endpoint));
+    let accounts = &fixture.accounts;
+    let admitted = enrolled(accounts, &endpoint, false).await;
+    accounts.change(ALICE, end_soon).await.unwrap();
+    let ending = again(accounts, &admitted).await;
+    endpoint.shut().await;
+    let login = accounts.credentials(&ending);
+    let (shown, ()) = tokio::join!(login, async {
+        endpoint.wait_for(1).await;
+        tokio::time::pause();
+    });
+    assert_eq!(token(&shown.unwrap()), "access-1");
+    tokio::time::resume();
+    endpoint.open();
+    accounts.renewals.running.close();
+    accounts.renewals.running.wait().await;
+    let after = again(accounts, &admitted).await;
+    let shown = accounts.credentials(&after).await.unwrap();
+    assert_eq!(token(&shown), "access-2");
+    assert_eq!(endpoint.asked(), 1);
+}
+
+#[tokio::test]
 async fn an_outage_is_no_refusal_and_a_token_that_lasts_bears_it() {
     let endpoint = TokenEndpoint::start().await;
     let fixture = Fixture::with(at(&endpoint));
